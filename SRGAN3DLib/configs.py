@@ -1,0 +1,219 @@
+"""Frozen configurations: what is built, what it was trained for, how it is trained.
+
+Each is plain data that survives a round trip through JSON (`to_json`, `from_json`); an unknown key or a
+value outside its choices is a `JobError`. Triples run over the array axes (K, J, I) unless the name says `ijk`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from .errors import JobError
+
+Factors = tuple[int, int, int]
+Norm = Literal["batch", "none"]
+Upsampling = Literal["resize-conv", "subpixel", "subpixel-nn"]
+Content = Literal["mse", "l1", "charbonnier"]
+Blur = Literal["box", "gaussian", "kspace", "slice-profile", "random"]
+
+T = TypeVar("T")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Plain dictionaries, lists, numbers and strings, ready for `json.dumps`."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
+
+
+def from_json(cls: type[T], data: Any, where: str = "") -> T:
+    """Build the dataclass `cls` from parsed JSON, strictly.
+
+    Raises `JobError` naming `where`, the key and the value for an unknown or missing key or a value of a wrong kind.
+    """
+    name = where or cls.__name__
+    if not isinstance(data, dict):
+        raise JobError(f"{name}: an object is wanted, not {data!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            raise JobError(f"{name}: unknown key {key!r}; known: {', '.join(fields)}")
+    for key, f in fields.items():
+        if key not in data and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise JobError(f"{name}: missing key {key!r}")
+    return cls(**{key: _decode(hints[key], value, f"{name}.{key}") for key, value in data.items()})
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise JobError(f"{where} is {value!r}; choose from {', '.join(map(str, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for one in arguments:
+            try:
+                return _decode(one, value, where)
+            except JobError:
+                continue
+        raise JobError(f"{where} is {value!r}; {hint} is wanted")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise JobError(f"{where} is {value!r}; a list is wanted")
+        if Ellipsis in arguments:
+            return tuple(_decode(arguments[0], item, where) for item in value)
+        if len(value) != len(arguments):
+            raise JobError(f"{where} has {len(value)} items; {len(arguments)} are wanted")
+        return tuple(_decode(one, item, where) for one, item in zip(arguments, value, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise JobError(f"{where} is {value!r}; an object is wanted")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value, where)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is type(None):
+        hint = types.NoneType
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise JobError(f"{where} is {value!r}; {getattr(hint, '__name__', hint)} is wanted")
+    return value
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise JobError(message)
+
+
+def check_factors(factors: Factors, where: str = "factors") -> None:
+    _check(
+        len(factors) == 3 and all(f in (1, 2, 3, 4) for f in factors),
+        f"{where} {tuple(factors)}: three numbers from 1, 2, 3, 4 are wanted",
+    )
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The residual generator of [P1] (Sanchez & Vilaplana 2017) and its variants; method.md, section 1.
+
+    `factors` over (K, J, I); 4 is two doublings, all 1 keeps the grid (synthesis).
+    `input_channels` counts images; a `blur_aware` network takes three more, constant, channels: the modulation
+    transfer of the blur at the low-resolution Nyquist frequency along K, J, I (`UNKNOWN_MTF` where nobody knows).
+    `interpolation_residual`: the network predicts the difference to cell-centred trilinear interpolation.
+    """
+
+    factors: Factors = (2, 2, 2)
+    features: int = 32
+    blocks: int = 6
+    slope: float = 0.25
+    norm: Norm = "batch"
+    upsampling: Upsampling = "resize-conv"
+    input_channels: int = 1
+    blur_aware: bool = False
+    interpolation_residual: bool = False
+
+    def __post_init__(self) -> None:
+        check_factors(self.factors)
+        _check(1 <= self.features <= 512, f"features {self.features}: 1 to 512")
+        _check(0 <= self.blocks <= 64, f"blocks {self.blocks}: 0 to 64")
+        _check(0 <= self.slope < 1, f"slope {self.slope}: 0 to below 1")
+        _check(1 <= self.input_channels <= 16, f"input_channels {self.input_channels}: 1 to 16")
+        _check(self.norm in typing.get_args(Norm), f"norm {self.norm!r}: batch or none")
+        _check(self.upsampling in typing.get_args(Upsampling), f"upsampling {self.upsampling!r}: resize-conv, subpixel or subpixel-nn")
+
+    @property
+    def stages(self) -> tuple[Factors, ...]:
+        """The upsampling steps: 4 is done as 2 then 2; factors all 1 still pass one stage."""
+        first = tuple(2 if f == 4 else f for f in self.factors)
+        second = tuple(2 if f == 4 else 1 for f in self.factors)
+        return (first, second) if 4 in self.factors else (first,)  # type: ignore[return-value]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the tensor the network takes: images and, if blur-aware, three of blur."""
+        return self.input_channels + (3 if self.blur_aware else 0)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The 8-layer discriminator of [P1]; `head` flatten pins the patch, pooled takes any; `output` sigmoid is the paper's."""
+
+    head: Literal["flatten", "pooled"] = "pooled"
+    output: Literal["sigmoid", "linear"] = "linear"
+    norm: Norm = "batch"
+    features: int = 64
+    dense: int = 1024
+    slope: float = 0.3
+    patch: tuple[int, int, int] = (48, 48, 48)
+
+    def __post_init__(self) -> None:
+        _check(self.features >= 1 and self.dense >= 1, f"features {self.features}, dense {self.dense}: at least 1")
+        _check(min(self.patch) >= 1, f"patch {self.patch}: at least 1 voxel along each axis")
+
+
+@dataclass(frozen=True)
+class DegradationConfig:
+    """What a model was trained for: the kind of blur, its widths (LR voxels), the noise (share of the head's P99)."""
+
+    kind: Blur = "random"
+    fwhm: float | None = None
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run, whole; written to RUN/config.json and read back. Rates are Adam's, patches are LR voxels."""
+
+    data: str
+    out: str
+    validation: str | None = None
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    steps: int = 4000
+    gan_steps: int = 0
+    batch: int = 4
+    patch: int = 24
+    learning_rate: float = 8e-4
+    gan_learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
+    gradient_clip: float = 1.0
+    content: Content = "l1"
+    content_weight: float = 1.0
+    adversarial_weight: float = 0.005
+    gradient_difference_weight: float = 0.0
+    ema: float = 0.999
+    unknown_blur: float = 0.1
+    volumes_in_memory: int = 8
+    refresh_every: int = 8
+    validate_every: int = 1000
+    save_every: int = 100
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    preset: str = "fast"
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 0 and self.gan_steps >= 0, f"steps {self.steps} + {self.gan_steps}: none may be negative")
+        _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
+        _check(self.batch >= 1 and self.patch >= 4, f"batch {self.batch} (>= 1), patch {self.patch} (>= 4)")
+        _check(0 <= self.ema < 1, f"ema {self.ema}: 0 to below 1")
+        _check(min(self.refresh_every, self.validate_every, self.save_every, self.volumes_in_memory) >= 1, "every interval is at least 1")
+
+
+def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
+    """A named generator: `paper` is [P1] exactly (529 377 parameters at x2); `fast` is what we ship.
+
+    `fast` drops batch normalisation, predicts the difference to trilinear interpolation, shuffles sub-voxels
+    in place of the 64-channel tail on the fine grid (a third of the arithmetic) and is told the blur.
+    """
+    if name == "paper":
+        return GeneratorConfig(factors=factors)
+    if name == "fast":
+        return GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
+    raise JobError(f"unknown preset {name!r}; choose from paper, fast")
