@@ -20,6 +20,11 @@ Upsampling = Literal["resize-conv", "subpixel", "subpixel-nn"]
 Content = Literal["mse", "l1", "charbonnier"]
 Blur = Literal["box", "gaussian", "kspace", "slice-profile", "random"]
 
+UNKNOWN_MTF = -1.0
+"""What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
+
+UNKNOWN_MTF = -1.0  # what a blur-aware network is told where nobody knows the blur
+
 T = TypeVar("T")
 
 
@@ -188,10 +193,10 @@ class TrainConfig:
     adversarial_weight: float = 0.005
     gradient_difference_weight: float = 0.0
     ema: float = 0.999
-    unknown_blur: float = 0.1
-    volumes_in_memory: int = 8
-    refresh_every: int = 8
+    unknown_blur: float = 0.2
+    mtf_error: float = 0.15
     validate_every: int = 1000
+    validation_box: int = 112
     save_every: int = 100
     seed: int = 0
     device: str = "auto"
@@ -203,7 +208,7 @@ class TrainConfig:
         _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
         _check(self.batch >= 1 and self.patch >= 4, f"batch {self.batch} (>= 1), patch {self.patch} (>= 4)")
         _check(0 <= self.ema < 1, f"ema {self.ema}: 0 to below 1")
-        _check(min(self.refresh_every, self.validate_every, self.save_every, self.volumes_in_memory) >= 1, "every interval is at least 1")
+        _check(min(self.validate_every, self.save_every) >= 1, "every interval is at least 1")
 
 
 def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:

@@ -19,7 +19,6 @@ from .errors import JobError
 Kind = Literal["box", "gaussian", "kspace"]
 A = TypeVar("A")  # a numpy array or a torch tensor
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
-UNKNOWN_MTF = -1.0
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,14 @@ def _gaussian_rows(m: int, factor: int, width: float) -> np.ndarray:
 
 
 def _kspace_rows(m: int, factor: int, edge: float) -> np.ndarray:
+    """Every row is one kernel, shifted: the inverse transform of the window at (r's centre) - (j's centre), periodic."""
     n = m * factor
-    k = np.fft.fftfreq(n, 1 / n)
-    k = k[np.abs(k) < m / 2]
-    window = 1 - (1 - edge) * np.sin(0.5 * np.pi * np.abs(k) / (m / 2)) ** 2
-    centres = factor * np.arange(m) + (factor - 1) / 2
-    basis = np.exp(2j * np.pi * np.outer(centres, k) / n)
-    analysis = np.exp(-2j * np.pi * np.outer(k, np.arange(n)) / n) / n
-    return np.asarray(((basis * window) @ analysis).real)
+    k = np.arange((m + 1) // 2)  # |k| < m / 2
+    window = 1 - (1 - edge) * np.sin(0.5 * np.pi * k / (m / 2)) ** 2
+    weights = np.where(k == 0, 1, 2) * window / n
+    offsets = np.arange(n) + (factor - 1) / 2
+    kernel = np.cos(2 * np.pi / n * np.outer(offsets, k)) @ weights
+    return np.asarray(kernel[(factor * np.arange(m)[:, None] - np.arange(n)[None, :]) % n])
 
 
 @dataclass(frozen=True)
@@ -171,11 +170,9 @@ class Draw:
     noise: float = 0.0
     bias: tuple[float, ...] = ()
 
-    def bias_field(self, shape_kji: tuple[int, ...]) -> np.ndarray:
-        """exp of a quadratic polynomial over the box [-1, 1]^3, float32; all 1 without bias."""
-        if not self.bias:
-            return np.ones((1, 1, 1), np.float32)
-        k, j, i = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape_kji], indexing="ij", sparse=True)
+    def bias_field(self, k: np.ndarray, j: np.ndarray, i: np.ndarray) -> np.ndarray:
+        """exp of a quadratic polynomial over the box [-1, 1]^3 at the coordinates k, j, i (1-D); float32 (K, J, I)."""
+        k, j, i = k[:, None, None], j[None, :, None], i[None, None, :]
         terms = (k, j, i, k * k - 0.5, j * j - 0.5, i * i - 0.5, k * j, j * i, i * k)
         return np.asarray(np.exp(sum(c * t for c, t in zip(self.bias, terms, strict=True))), np.float32)
 
@@ -193,7 +190,7 @@ def sample(kind: str, factors: Factors, rng: np.random.Generator, noise: float =
     A protocol kind is drawn as it is. `random` is the mixture of method.md section 4: gaussian, box and kspace as in
     the protocol for two draws in three, otherwise widths between them per axis (gaussian FWHM 0.7 to 1.4 LR
     voxels, box 0.7 to 1.3, kspace apodised to 0.3 to 1 at the edge), Rician noise up to 2 % of the bright tissue
-    in one of three, a bias field of up to about 20 % in one of four.
+    in one of five, a bias field of up to about 20 % in one of four.
     """
     if kind != "random":
         return Draw(Degradation.named(kind, factors), noise)
@@ -201,6 +198,6 @@ def sample(kind: str, factors: Factors, rng: np.random.Generator, noise: float =
     low, high = {"gaussian": (0.7, 1.4), "box": (0.7, 1.3), "kspace": (0.3, 1.0)}[family]
     widths = rng.uniform(low, high, 3) if rng.random() < 1 / 3 else np.ones(3)
     blurs = tuple(AxisBlur(family, float(w)) for w in widths)
-    level = float(rng.uniform(0, 0.02)) if rng.random() < 1 / 3 else 0.0
+    level = float(rng.uniform(0, 0.02)) if rng.random() < 1 / 5 else 0.0
     bias = tuple(float(c) for c in rng.normal(0, 0.06, 9)) if rng.random() < 1 / 4 else ()
     return Draw(Degradation(factors, blurs), level, bias)  # type: ignore[arg-type]

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .configs import DiscriminatorConfig, Factors, GeneratorConfig
-from .degradations import UNKNOWN_MTF
+from .configs import UNKNOWN_MTF, DiscriminatorConfig, Factors, GeneratorConfig
 
 TAIL = 64  # channels of the upsampling part [R]
 

@@ -1,0 +1,55 @@
+# make demo | test | test-all | lint | bench: each sets up .venv by itself and needs python3 >= 3.10 and the package index.
+# Another Python: make PYTHON=python3.12 test      More for pip (an index, say): make PIP_ARGS="--index-url URL" test
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_ARGS)
+
+.PHONY: help demo test test-all lint bench clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+demo: .venv/.installed
+	$(BIN)/srgan3d demo --out demo
+
+test: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.installed-bench
+	$(BIN)/python benchmarks/bench_inference.py
+	$(BIN)/python benchmarks/bench_memory.py
+
+# Takes what was installed or built; leaves demo/ and runs/ alone.
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: '$(PYTHON)' is absent or older than Python 3.10; name another, as in: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "make: '$(PYTHON) -m venv' failed; on Debian and Ubuntu it is the package python3-venv" >&2; exit 1; }
+
+# setuptools comes first, so that the build needs no environment of its own, which constraints.txt would not reach.
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing into .venv, once; this takes some minutes."
+	@$(INSTALL) setuptools
+	@$(INSTALL) --no-build-isolation -e '.[test,lint]'
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed
+	@$(INSTALL) --no-build-isolation -e '.[bench]'
+	@touch $@

@@ -1,0 +1,79 @@
+"""The layers of the house: imports point down only, siblings never import each other, and the doors load nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = ROOT / "SRGAN3DLib"
+CONTRACT = {"errors", "configs", "events", "jobs", "checkpoint_header"}  # all that Slicer's own process may import
+HEAVY = {"torch", "SimpleITK", "nibabel", "scipy", "matplotlib"}
+
+LAYERS = (  # lowest first; __init__ stands outside: it imports nothing until a name is asked for
+    "errors",
+    "configs events files",
+    "jobs checkpoint_header geometry",
+    "volume intensity degradations networks devices losses metrics interpolation",
+    "protocol",
+    "checkpoint tiling datasets compiled",
+    "super_resolver trainer",
+    "evaluation",
+    "demo",
+    "run",
+    "cli worker",
+    "__main__",
+)
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
+
+
+def library_imports(path: Path) -> set[str]:
+    """Names of the modules of SRGAN3DLib that the file imports, at its top or within functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ("SRGAN3DLib" if node.level else "") + ("." if node.level and node.module else "") + (node.module or "")
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "SRGAN3DLib" else [base]
+        found |= {name.split(".")[1] for name in names if name.startswith("SRGAN3DLib.")}
+    return found
+
+
+def test_every_file_has_a_layer() -> None:
+    assert {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"} == set(LAYER)
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.py")), ids=lambda path: path.stem)
+def test_imports_point_down(path: Path) -> None:
+    own = LAYER.get(path.stem, 0 if path.stem == "__init__" else len(LAYERS))
+    assert {name for name in library_imports(path) if LAYER.get(name, len(LAYERS)) >= own} == set()
+
+
+def test_slicer_side_imports_the_contract_only() -> None:
+    for path in (ROOT / "SRGAN3D").rglob("*.py"):
+        assert library_imports(path) <= CONTRACT, path
+        assert "import torch" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-c", "import SRGAN3DLib"),
+        ("-c", "import SRGAN3DLib.cli"),
+        ("-c", "from SRGAN3DLib import " + ", ".join(sorted(CONTRACT))),
+        ("-m", "SRGAN3DLib", "--help"),
+    ],
+    ids=["package", "cli", "contract", "help"],
+)
+def test_the_doors_load_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "SRGAN3DLib" in loaded
+    assert loaded & HEAVY == set()
