@@ -55,7 +55,9 @@ class Checkpoint:
         from safetensors.torch import save_file
 
         with whole_file(path) as part:
-            save_file({name: t.detach().contiguous().cpu() for name, t in self.tensors.items()}, part, {METADATA_KEY: self.header.to_text()})
+            save_file(
+                {name: t.detach().contiguous().cpu() for name, t in self.tensors.items()}, part, {METADATA_KEY: self.header.to_text()}
+            )
 
     def generator(self) -> Generator:
         """The network in evaluation mode, float32."""

@@ -184,10 +184,10 @@ class TrainConfig:
     gan_steps: int = 0
     batch: int = 4
     patch: int = 24
-    learning_rate: float = 8e-4
+    learning_rate: float = 5e-4
     gan_learning_rate: float = 1e-4
     discriminator_learning_rate: float = 1e-4
-    gradient_clip: float = 1.0
+    gradient_clip: float = 0.2
     content: Content = "l1"
     content_weight: float = 1.0
     adversarial_weight: float = 0.005

@@ -43,7 +43,11 @@ def find_scans(data: str | Path) -> list[Scan]:
     data = Path(data)
     if not data.exists():
         raise VolumeError(f"{data}: no such folder")
-    files = [data] if data.is_file() else sorted({*list_volumes(data), *(p for s in sorted(data.iterdir()) if s.is_dir() for p in list_volumes(s))})
+    files = (
+        [data]
+        if data.is_file()
+        else sorted({*list_volumes(data), *(p for s in sorted(data.iterdir()) if s.is_dir() for p in list_volumes(s))})
+    )
     rows: dict[Path, dict[str, str]] = {}
     for folder in (data, *data.resolve().parents[:2]):
         table = folder / "volumes.csv"
@@ -67,7 +71,7 @@ class TrainingVolume:
 
     scan: Scan
     array: np.ndarray
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, ...]
     corners: np.ndarray
     orders: tuple[tuple[int, int, int], ...]
 
@@ -89,7 +93,9 @@ class TrainingSet:
             self._add(scan)
         if not self.volumes:
             reasons = "; ".join(f"{path.name}: {why}" for path, why in self.skipped[:3])
-            raise VolumeError(f"{config.data}: no scan fit for training with factors {config.generator.factors} ({reasons or 'it holds none'})")
+            raise VolumeError(
+                f"{config.data}: no scan fit for training with factors {config.generator.factors} ({reasons or 'it holds none'})"
+            )
         sizes = np.sqrt([len(volume.corners) for volume in self.volumes])
         self.weights = sizes / sizes.sum()
 
@@ -109,7 +115,7 @@ class TrainingSet:
         for scale in COARSER:
             if scale > 1 and (len(scan.truth_kji) < 3 or max(spacing) * scale > COARSEST_MM):
                 continue
-            array = whole if scale == 1 else _coarsen(whole, scale)
+            array = whole if scale == 1 else coarsen(whole, scale)
             fits = tuple(way for way in orders if all(array.shape[axis] >= patch * f for f, axis in zip(factors, way, strict=True)))
             corners = _anatomy(array)
             if fits and len(corners):
@@ -196,7 +202,9 @@ def degrade_patch(array: np.ndarray, blurs: list[AxisBlur], factors: list[int], 
     return array
 
 
-def _bias(draw: Draw, shape: tuple[int, ...], factors: list[int], start: list[int], lr: np.ndarray, hr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bias(
+    draw: Draw, shape: tuple[int, ...], factors: list[int], start: list[int], lr: np.ndarray, hr: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """A smooth field over the whole volume, on both grids: it varies so slowly that it passes through the blur."""
     if not draw.bias:
         return lr, hr
@@ -207,7 +215,7 @@ def _bias(draw: Draw, shape: tuple[int, ...], factors: list[int], start: list[in
     return lr * draw.bias_field(*low), hr * draw.bias_field(*high)
 
 
-def _coarsen(array: np.ndarray, scale: float) -> np.ndarray:
+def coarsen(array: np.ndarray, scale: float) -> np.ndarray:
     """The same head at a wider spacing, its band cut off sharply as a scanner would: a true scan of fewer voxels."""
     from scipy.signal import resample
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,24 +13,33 @@ from .errors import JobError, ResourceError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary name beside `path` (same extension); moved to `path` on success, removed on any failure.
-
-    Raises `JobError` (folder absent or unwritable) or `ResourceError` (disk full), naming `path`.
-    """
-    path = Path(path)
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a hidden temporary name beside `path`; moved to `path` on success, removed on any failure. Raises `OSError`."""
+    part = path.with_name(f".srgan3d-{secrets.token_hex(8)}.part")
     try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{path}: the disk is full") from None
-        raise JobError(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """`replacing`, with errors a user can read: `JobError` (folder absent or unwritable), `ResourceError` (disk full), naming `path`."""
+    try:
+        with replacing(Path(path)) as part:
+            yield part
+    except OSError as error:
+        if is_full(error):
+            raise ResourceError(f"{path}: the disk is full") from None
+        raise JobError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def is_full(error: OSError) -> bool:
+    """No room: a full disk, a quota, or a limit on the size of a file."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_text(path: str | Path, text: str) -> None:

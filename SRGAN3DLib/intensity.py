@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-
-A = TypeVar("A")  # a numpy array or a torch tensor
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class IntensityScale:
         view does not matter. A constant array gets gain 1. Percentiles come from at most two million voxels
         (a regular stride), so the fit costs little on a 512^3 scan.
         """
-        stride = max(1, int(round((array.size / 2e6) ** (1 / 3))))
+        stride = max(1, round((array.size / 2e6) ** (1 / 3)))
         sample = np.asarray(array[tuple(slice(None, None, min(stride, max(1, n // 8))) for n in array.shape)], np.float64)
         low, high = np.percentile(sample, (1, 99))
         foreground = sample[sample > low + 0.1 * (high - low)]
@@ -34,8 +32,10 @@ class IntensityScale:
         gain = float(high - low)
         return IntensityScale(float(low), gain if gain > 0 else 1.0)
 
-    def apply(self, array: A) -> A:
-        return (array - self.offset) / self.gain  # type: ignore[operator, no-any-return]
+    def apply(self, array: Any) -> Any:
+        """A numpy array or a torch tensor, scaled; in its own precision."""
+        return (array - self.offset) / self.gain
 
-    def undo(self, array: A) -> A:
-        return array * self.gain + self.offset  # type: ignore[operator, no-any-return]
+    def undo(self, array: Any) -> Any:
+        """Back to the scan's own units."""
+        return array * self.gain + self.offset

@@ -143,5 +143,3 @@ def parse_factors(text: str) -> Factors:
     if len(numbers) != 3:
         raise JobError(f"factors {text!r}: three whole numbers such as 2,2,2 are wanted")
     return (numbers[2], numbers[1], numbers[0])
-
-

@@ -59,9 +59,7 @@ def sharpness(array: np.ndarray, mask: np.ndarray, data_range: float) -> dict[st
     power = np.abs(np.fft.rfftn(tapered)) ** 2
     power[..., 1 : (array.shape[-1] + 1) // 2] *= 2  # the half that rfftn leaves out
     k, j, i = array.shape
-    radius = np.sqrt(
-        (np.fft.fftfreq(k)[:, None, None] ** 2 + np.fft.fftfreq(j)[None, :, None] ** 2 + np.fft.rfftfreq(i)[None, None] ** 2)
-    )
+    radius = np.sqrt(np.fft.fftfreq(k)[:, None, None] ** 2 + np.fft.fftfreq(j)[None, :, None] ** 2 + np.fft.rfftfreq(i)[None, None] ** 2)
     return {
         "gradient": float(np.sqrt(squares[mask]).mean() / data_range),
         "high_band": float(power[radius > 0.25].sum() / power.sum()),

@@ -7,6 +7,7 @@ authors' released code [R] (facts only). Parameter counts of every variant are h
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,7 @@ class SubpixelNNStage(nn.Module):
 
     def __init__(self, inputs: int, factors: Factors, slope: float):
         super().__init__()
-        self.conv = nn.ConvTranspose3d(inputs, TAIL, tuple(3 * f for f in factors), stride=factors, padding=factors)
+        self.conv = nn.ConvTranspose3d(inputs, TAIL, (3 * factors[0], 3 * factors[1], 3 * factors[2]), stride=factors, padding=factors)
         with torch.no_grad():
             start = nn.Conv3d(inputs, TAIL, 3).weight.transpose(0, 1)
             self.conv.weight.copy_(replicate(start, factors))
@@ -113,7 +114,8 @@ class Generator(nn.Module):
         self.first, self.first_norm = conv(config.channels, f), norm_layer(config.norm, f)
         self.blocks = nn.ModuleList(ResidualBlock(f, config.norm, config.slope) for _ in range(config.blocks))
         self.last, self.last_norm = conv(f, f), norm_layer(config.norm, f)
-        stages, inputs = [], f
+        stages: list[Any] = []
+        inputs = f
         for factors in config.stages:
             stages.append(STAGES[config.upsampling](inputs, factors, config.slope))
             inputs = stages[-1].outputs
@@ -126,6 +128,7 @@ class Generator(nn.Module):
         if self.config.norm == "none":
             with torch.no_grad():
                 for block in self.blocks:
+                    assert isinstance(block, ResidualBlock)
                     block.conv2.weight.mul_(0.1)
         if self.config.interpolation_residual:
             nn.init.zeros_(self.output.weight)

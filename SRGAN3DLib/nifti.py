@@ -113,7 +113,7 @@ def _read_header(file: BinaryIO) -> Any:
             raw += _read_exactly(file, layout.itemsize - 348, "NIfTI-2 header")
             header = np.frombuffer(raw, layout.newbyteorder(order))[0]
             if not header["magic"].startswith(magic):
-                raise VolumeError(f"not a single NIfTI file: its magic word is {header['magic']!r} ({magic.decode()} is wanted)")
+                raise VolumeError(f"not a single NIfTI file: its magic word is {bytes(header['magic'])!r} ({magic.decode()} is wanted)")
             return header
     raise VolumeError("not a NIfTI file")
 
@@ -166,13 +166,13 @@ def _geometry(header: Any, shape: tuple[int, int, int]) -> tuple[Geometry, tuple
         raise VolumeError(f"voxel spacing {pixdim.tolist()} (pixdim of I, J, K): above 0 is wanted")
     notes = []
     unit = int(header["xyzt_units"]) & 7
-    to_mm = np.diag([*[_MM_PER_UNIT.get(unit, 1.0)] * 3, 1.0])
+    to_mm = np.array([[_MM_PER_UNIT.get(unit, 1.0)]] * 3 + [[1.0]])
     if unit in _MM_PER_UNIT:
         notes.append(f"its header counts in {_UNIT_NAMES[unit]}: turned into mm")
-    by_qform = Geometry(shape, to_mm @ _qform(header)) if header["qform_code"] > 0 else None
+    by_qform = Geometry(shape, to_mm * _qform(header)) if header["qform_code"] > 0 else None
     if header["sform_code"] > 0:
         rows = np.append(np.asarray(header["srow"], np.float64), [0, 0, 0, 1]).reshape(4, 4)
-        geometry = Geometry(shape, to_mm @ rows)
+        geometry = Geometry(shape, to_mm * rows)
         distance = by_qform.box_distance_mm(geometry) if by_qform else 0.0
         if distance > _DISAGREEMENT_MM:
             notes.append(f"its sform and qform lie {distance:.3g} mm apart: the sform is used")
@@ -181,7 +181,7 @@ def _geometry(header: Any, shape: tuple[int, int, int]) -> tuple[Geometry, tuple
     else:
         matrix = np.diag([-pixdim[0], pixdim[1], pixdim[2], 1.0])
         matrix[:3, 3] = -matrix[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
-        geometry = Geometry(shape, to_mm @ matrix)
+        geometry = Geometry(shape, to_mm * matrix)
         notes.append("it has neither sform nor qform: its place and orientation are a guess (centred, I to the left)")
     return geometry, tuple(notes)
 

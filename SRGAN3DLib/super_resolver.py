@@ -1,0 +1,168 @@
+"""SuperResolver: a checkpoint made ready once, then called with volumes. Volume in, volume at a finer grid out, and what was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__, tiling
+from .blur_estimator import estimate_mtf
+from .checkpoint import Checkpoint
+from .compiled import CompiledGenerator
+from .degradations import AxisBlur
+from .devices import DeviceChoice, choose
+from .errors import DeviceError, JobError, ResourceError
+from .events import Log, Progress, Report
+from .intensity import IntensityScale
+from .jobs import parse_bytes
+from .volume import Volume
+
+MISTOLD = 0.22  # difference of MTF between what was told and what the scan says that is worth a warning
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """`volume` on the finer grid, in the same physical box; `info` says what was asked and what was done, ready for JSON."""
+
+    volume: Volume
+    info: dict[str, Any]
+
+
+class SuperResolver:
+    """`SuperResolver.load("t1-x2")(volume).volume`; stays ready between calls."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None):
+        self.checkpoint, self.header = checkpoint, checkpoint.header
+        if self.header.generator.input_channels != 1:
+            raise JobError(f"{checkpoint.path}: takes {self.header.generator.input_channels} images; one scan can be given")
+        self.asked = {"device": device, "precision": precision, "memory_limit": memory_limit}
+        self.limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+        self._prepare(choose(device, precision))
+
+    @staticmethod
+    def load(model: str | Path, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None) -> SuperResolver:
+        """From a shipped name or a file. `memory_limit` (bytes, or `4G`) is for the whole process's resident memory.
+
+        Raises `CheckpointError`, `DeviceError`, `JobError`.
+        """
+        return SuperResolver(Checkpoint.load(model), device, precision, memory_limit)
+
+    def _prepare(self, choice: DeviceChoice) -> None:
+        self.choice = choice
+        self.network = CompiledGenerator(self.checkpoint.generator(), choice.dtype, choice.device)
+
+    def __call__(
+        self, volume: Volume, blur: str = "auto", on_progress: Report = lambda event: None, cancelled: Callable[[], bool] = lambda: False
+    ) -> Result:
+        """Super-resolve one scan. `blur` as in `jobs.SuperResolveJob`.
+
+        Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
+        """
+        started = time.monotonic()
+        warnings = [*volume.notes, *self._misfits(volume)]
+        mtf, blur_info = self._told(volume, blur)
+        warnings += blur_info.pop("warnings")
+        for line in warnings:
+            on_progress(Log(line, "warning"))
+        geometry = volume.geometry.refine(self.header.generator.factors)
+        scale = IntensityScale.fit(volume.array)
+        output, ran, fallbacks = self._run(volume.array, mtf, scale, on_progress, cancelled)
+        info = {
+            "model": {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256},
+            "asked": {**self.asked, "blur": blur},
+            "device": str(self.choice.device),
+            "device_reasons": list(self.choice.reasons),
+            "precision": self.choice.precision,
+            "factors_kji": list(self.header.generator.factors),
+            "blur": blur_info,
+            "intensity": {"offset": scale.offset, "gain": scale.gain},
+            "shape_kji": list(output.shape),
+            "spacing_ijk_mm": list(geometry.spacing_ijk_mm),
+            "tiles": ran,
+            "fallbacks": fallbacks,
+            "warnings": warnings,
+            "seconds": round(time.monotonic() - started, 3),
+            "version": __version__,
+        }
+        return Result(volume.with_array(output, geometry), info)
+
+    def _run(
+        self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, on_progress: Report, cancelled: Callable[[], bool]
+    ) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+        """The network over the pieces; where a GPU's memory ends even for small ones and the device is `auto`, the CPU takes over."""
+        begun = time.monotonic()
+
+        def progress(done: float, total: float) -> None:
+            elapsed = time.monotonic() - begun
+            on_progress(Progress("network", done, total, elapsed * (total - done) / done if done else None))
+
+        fallbacks: list[str] = []
+        try:
+            output, ran = tiling.run(self.network, array, mtf, scale, self.limit, progress, cancelled)
+        except (ResourceError, DeviceError) as error:
+            if self.choice.device.type == "cpu" or self.asked["device"] != "auto":
+                raise
+            fallbacks.append(f"{self.choice.device} gave up ({error}); the CPU took over")
+            on_progress(Log(fallbacks[-1], "warning"))
+            self._prepare(choose("cpu", str(self.asked["precision"])))
+            output, ran = tiling.run(self.network, array, mtf, scale, self.limit, progress, cancelled)
+        return output, ran, fallbacks
+
+    def _misfits(self, volume: Volume) -> list[str]:
+        """What about this scan lies outside what the model saw."""
+        low, high = self.header.spacing_range_mm
+        spacing = volume.geometry.spacing_ijk_mm
+        if high > 0 and (min(spacing) < 0.85 * low or max(spacing) > 1.15 * high):
+            shown = " x ".join(f"{s:.2f}" for s in spacing)
+            return [f"spacing {shown} mm: the model was trained on {low:.2f} to {high:.2f} mm"]
+        return []
+
+    def _told(self, volume: Volume, blur: str) -> tuple[Triple | None, dict[str, Any]]:
+        """The MTF the network is told (None: unknown), and the account of it."""
+        factors = self.header.generator.factors
+        if not self.header.generator.blur_aware:
+            parse_blur(blur, volume.geometry.spacing_kji_mm)  # refuse nonsense all the same
+            ignored = [f"blur {blur}: this model cannot be told the blur"] if blur not in ("auto", "unknown") else []
+            return None, {"source": "not used by this model", "mtf_kji": None, "warnings": ignored}
+        estimated = estimate_mtf(volume.array) if blur != "unknown" else None
+        info: dict[str, Any] = {"mtf_estimated_kji": [round(v, 3) for v in estimated] if estimated else None, "warnings": []}
+        given = parse_blur(blur, volume.geometry.spacing_kji_mm)
+        if given is not None:
+            mtf, source = given, "given"
+            if estimated is not None:
+                off = [a for a, f in enumerate(factors) if f > 1 and abs(given[a] - estimated[a]) > MISTOLD]
+                if off:
+                    says, told = (", ".join(f"{v[a]:.2f}" for a in off) for v in (estimated, given))
+                    axes = ", ".join("KJI"[a] for a in off)
+                    info["warnings"].append(f"blur {blur}: MTF {told} at Nyquist along {axes}, but the scan itself looks like {says}")
+        elif estimated is not None:
+            mtf, source = estimated, "estimated"
+        else:
+            mtf, source = None, "unknown"
+            if blur == "auto":
+                info["warnings"].append("the scan is too small or too smooth to estimate its blur; the network was told nothing")
+        if mtf is not None:  # axes that stay as they are have no blur to undo
+            mtf = tuple(v if f > 1 else 1.0 for v, f in zip(mtf, factors, strict=True))  # type: ignore[assignment]
+        return mtf, {"source": source, "mtf_kji": [round(v, 3) for v in mtf] if mtf else None, **info}
+
+
+def parse_blur(text: str, spacing_kji_mm: Triple) -> Triple | None:
+    """`gaussian`, `box`, `kspace`, a FWHM in voxels (`1.2`) or in mm (`2.4mm`) -> MTF along K, J, I; None for auto, unknown."""
+    if text in ("auto", "unknown"):
+        return None
+    if text in ("gaussian", "box", "kspace"):
+        value = AxisBlur(text).mtf  # type: ignore[arg-type]
+        return (value, value, value)
+    try:
+        number = float(text.removesuffix("mm"))
+        widths = [number / s for s in spacing_kji_mm] if text.endswith("mm") else [number] * 3
+        k, j, i = (AxisBlur("gaussian", width).mtf for width in widths)
+    except (ValueError, JobError):
+        raise JobError(f"blur {text!r}: auto, unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or in mm (2.4mm)") from None
+    return (k, j, i)

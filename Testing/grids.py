@@ -1,0 +1,54 @@
+"""Matrices of every kind, and where other readers see a file's voxels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from SRGAN3DLib.geometry import Geometry, ras_from_lps
+
+
+def rotation(x: float, y: float, z: float) -> np.ndarray:
+    cx, cy, cz, sx, sy, sz = *np.cos([x, y, z]), *np.sin([x, y, z])
+    return (
+        np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+        @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    )
+
+
+def grid(axes: np.ndarray, spacing: tuple[float, float, float] = (0.9, 1.1, 2.3)) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = axes * spacing
+    matrix[:3, 3] = [-91.3, 45.7, 12.1]
+    return matrix
+
+
+OBLIQUE = grid(rotation(0.3, -0.2, 0.5))
+LEFT_HANDED = OBLIQUE @ np.diag([1, 1, -1, 1.0])
+SHEARED = grid(rotation(0.3, -0.2, 0.5) @ np.array([[1, 0.2, 0.1], [0, 1, -0.15], [0, 0, 1]]))
+MATRICES = {
+    "oblique": OBLIQUE,
+    "left-handed": LEFT_HANDED,
+    "sheared": SHEARED,
+    "sheared left-handed": SHEARED @ np.diag([-1, 1, 1, 1.0]),
+    "half a turn": np.diag([-1.0, -1, 1, 1]),
+    "nearly half a turn": grid(rotation(1e-4, 2e-4, np.pi - 3e-4)),
+}
+
+
+def seen_by_nibabel(path: Path) -> Geometry:
+    image = nib.load(path)
+    return Geometry(image.shape[::-1], image.affine)
+
+
+def seen_by_sitk(path: Path) -> tuple[np.ndarray, Geometry]:
+    image = sitk.ReadImage(str(path))
+    lps = np.eye(4)
+    lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    lps[:3, 3] = image.GetOrigin()
+    array = sitk.GetArrayFromImage(image)
+    return array, Geometry(array.shape, ras_from_lps(lps))
