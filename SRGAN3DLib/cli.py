@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .configs import TrainConfig, from_json, preset
+from .configs import TrainConfig, from_json, training_preset
 from .errors import JobError
 from .events import Failed
 from .jobs import DEFAULT_MODEL, DEGRADATIONS, PRECISIONS, DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, TrainJob, parse_factors
@@ -183,7 +183,7 @@ def _train_job(args: argparse.Namespace) -> TrainJob:
         except (OSError, ValueError) as error:
             raise JobError(f"{args.config}: not a readable configuration ({error})") from None
     else:
-        base = TrainConfig(args.data, args.out, args.validation, preset(args.preset, factors), preset=args.preset)
+        base = training_preset(args.preset, args.data, args.out, args.validation, factors)
         base = replace(base, degradation=replace(base.degradation, kind=args.degradation))
     names = ("seed", "batch", "patch", "validate_every", "save_every", "learning_rate", "adversarial_weight", "content")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -193,4 +193,7 @@ def _train_job(args: argparse.Namespace) -> TrainJob:
         if not 0 <= gan <= total:
             raise JobError(f"--gan-steps {gan} of --steps {total}: from 0 to all of them")
         given |= {"steps": total - gan, "gan_steps": gan}
+    if "patch" in given and base.discriminator.head == "flatten":  # a flatten head is as large as the patch
+        k, j, i = (given["patch"] * f for f in base.generator.factors)
+        given["discriminator"] = replace(base.discriminator, patch=(k, j, i))
     return TrainJob(replace(base, device=args.device, precision=args.precision, **given))

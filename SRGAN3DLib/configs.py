@@ -180,24 +180,24 @@ class TrainConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
-    steps: int = 4000
-    gan_steps: int = 0
-    batch: int = 4
-    patch: int = 24
+    steps: int = 8000
+    gan_steps: int = 2000
+    batch: int = 3
+    patch: int = 28
     learning_rate: float = 5e-4
     gan_learning_rate: float = 1e-4
     discriminator_learning_rate: float = 1e-4
     gradient_clip: float = 0.2
-    content: Content = "l1"
+    content: Content = "charbonnier"
     content_weight: float = 1.0
     adversarial_weight: float = 0.005
     gradient_difference_weight: float = 0.0
     ema: float = 0.999
     unknown_blur: float = 0.2
-    mtf_error: float = 0.15
-    validate_every: int = 1000
+    mtf_error: float = 0.2
+    validate_every: int = 500
     validation_box: int = 112
-    save_every: int = 100
+    save_every: int = 200
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -222,3 +222,13 @@ def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
     if name == "fast":
         return GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
     raise JobError(f"unknown preset {name!r}; choose from paper, fast")
+
+
+def training_preset(name: str, data: str, out: str, validation: str | None = None, factors: Factors = (2, 2, 2)) -> TrainConfig:
+    """The configuration of a named run: `paper` trains [P1]'s networks by equations (1) and (2), `fast` as the shipped models."""
+    config = TrainConfig(data, out, validation, preset(name, factors), preset=name)
+    if name != "paper":
+        return config
+    k, j, i = (config.patch * f for f in factors)
+    discriminator = DiscriminatorConfig(head="flatten", output="sigmoid", patch=(k, j, i))
+    return dataclasses.replace(config, content="mse", discriminator=discriminator)

@@ -151,9 +151,9 @@ class TrainingSet:
         return lr, np.ascontiguousarray(hr[flips] * np.float32(gain)), self._told(np.array(draw.degradation.mtf), rng)
 
     def _told(self, mtf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What the network is told: sometimes nothing, else the blur's MTF with the error an estimate has."""
+        """What the network is told: sometimes nothing, else the blur's MTF with the error an estimate has, mostly common to the axes."""
         unknown, spread = rng.random() < self.config.unknown_blur, rng.uniform(0, self.config.mtf_error)
-        told = np.clip(mtf + rng.normal(0, spread, 3), 0, 1)
+        told = np.clip(mtf + rng.normal(0, spread) + rng.normal(0, spread / 2, 3), 0, 1)
         return np.full(3, UNKNOWN_MTF) if unknown else told
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

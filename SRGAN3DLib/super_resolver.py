@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,17 +103,21 @@ class SuperResolver:
             elapsed = time.monotonic() - begun
             on_progress(Progress("network", done, total, elapsed * (total - done) / done if done else None))
 
+        def work() -> tuple[np.ndarray, tiling.RunInfo]:
+            options: dict[str, Any] = {"mtf": mtf, "scale": scale, "memory_limit": self.limit}
+            return tiling.run(self.network, array, on_progress=progress, cancelled=cancelled, **options)
+
         fallbacks: list[str] = []
         try:
-            output, ran = tiling.run(self.network, array, mtf, scale, self.limit, progress, cancelled)
+            output, ran = work()
         except (ResourceError, DeviceError) as error:
             if self.choice.device.type == "cpu" or self.asked["device"] != "auto":
                 raise
             fallbacks.append(f"{self.choice.device} gave up ({error}); the CPU took over")
             on_progress(Log(fallbacks[-1], "warning"))
             self._prepare(choose("cpu", str(self.asked["precision"])))
-            output, ran = tiling.run(self.network, array, mtf, scale, self.limit, progress, cancelled)
-        return output, ran, fallbacks
+            output, ran = work()
+        return output, dataclasses.asdict(ran), [*ran.out_of_memory, *fallbacks]
 
     def _misfits(self, volume: Volume) -> list[str]:
         """What about this scan lies outside what the model saw."""
