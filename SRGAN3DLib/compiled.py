@@ -23,8 +23,18 @@ from torch.nn import functional as F
 
 from .configs import UNKNOWN_MTF, Factors, GeneratorConfig
 from .networks import Generator, ResizeConvStage, SubpixelNNStage, SubpixelStage, trilinear
+from .phase_kernels import (
+    Triple,
+    double,
+    folded,
+    interleave,
+    output_kernel,
+    overlap_add,
+    phase_kernel,
+    phases_of,
+    transposed_phase_kernel,
+)
 
-Triple = tuple[int, int, int]
 Margins = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """How many voxels a piece has below and above its core, over K, J, I; fewer than the halo only where the volume ends."""
 Mtf = tuple[float, float, float] | None
@@ -60,64 +70,6 @@ def onednn_takes(dtype: torch.dtype) -> bool:
     if dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported()) if dtype == torch.float16 else dtype == torch.float32
-
-
-def _double(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor.detach().to("cpu", torch.float64)
-
-
-def folded(conv: nn.Conv3d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias, in float64, of a convolution followed by its norm (batch norm by its running statistics)."""
-    weight, bias = _double(conv.weight), _double(conv.bias)
-    if isinstance(norm, nn.BatchNorm3d):
-        scale = _double(norm.weight) / torch.sqrt(_double(norm.running_var) + norm.eps)
-        weight = weight * scale[:, None, None, None, None]
-        bias = (bias - _double(norm.running_mean)) * scale + _double(norm.bias)
-    return weight, bias
-
-
-def phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> tuple[Tensor, Triple]:
-    """What one phase of "replicate by `factors`, then the 3^3 `weight`" does on the coarse grid.
-
-    The tap d = -1, 0, 1 of fine voxel f*k + p reads coarse voxel k + floor((p + d) / f): taps of one coarse voxel add up.
-    Returns the kernel (O, C, 1 to 3 taps an axis) and where its first tap lies, over K, J, I: 0 for k - 1, 1 for k.
-    """
-    starts = []
-    for axis, (p, f) in enumerate(zip(phase, factors, strict=True), start=2):
-        cells = [(p + d) // f for d in (-1, 0, 1)]
-        taps = [sum(weight.select(axis, t) for t in range(3) if cells[t] == cell) for cell in range(cells[0], cells[2] + 1)]
-        weight = torch.stack(taps, dim=axis)  # type: ignore[arg-type]
-        starts.append(cells[0] + 1)
-    return weight, (starts[0], starts[1], starts[2])
-
-
-def transposed_phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> Tensor:
-    """One phase of a transposed convolution (kernel 3f, stride f, padding f) as a 3^3 kernel (O, C, 3, 3, 3) on the coarse grid.
-
-    Fine voxel f*r + q gets tap t = q + f*(1 - d) of coarse voxel r + d, d = -1, 0, 1.
-    """
-    for axis, (q, f) in enumerate(zip(phase, factors, strict=True), start=2):
-        weight = weight.index_select(axis, torch.tensor([q + f * (1 - d) for d in (-1, 0, 1)]))
-    return weight.transpose(0, 1)
-
-
-def output_kernel(weight: Tensor, factors: Factors) -> Tensor:
-    """The 3^3 `weight` (1, C, 3, 3, 3) on the fine grid as one matrix per coarse voxel: (prod(f + 2), prod(f) * C, 1, 1, 1).
-
-    Phase p of a coarse voxel reaches, through tap d, the fine voxel p - d of that voxel, -1 to f: f + 2 places an axis.
-    """
-    channels = weight.shape[1]
-    matrix = weight.new_zeros(*(f + 2 for f in factors), *factors, channels)
-    for p in itertools.product(*map(range, factors)):
-        for t in itertools.product(range(3), repeat=3):
-            place = tuple(a - (b - 1) + 1 for a, b in zip(p, t, strict=True))
-            matrix[place + p] = weight[0, :, t[0], t[1], t[2]]
-    return matrix.reshape(math.prod(f + 2 for f in factors), -1, 1, 1, 1)
-
-
-def phases_of(factors: Factors) -> list[Triple]:
-    return list(itertools.product(*map(range, factors)))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -165,9 +117,9 @@ class CompiledGenerator:
         self.blocks = [(self._conv(*folded(b.conv1, b.norm1), slope), self._conv(*folded(b.conv2, b.norm2))) for b in generator.blocks]  # type: ignore[arg-type]
         self.last = self._conv(*folded(generator.last, generator.last_norm))
         self.stages = [self._stage(stage) for stage in generator.stages]
-        matrix = output_kernel(_double(generator.output.weight), self.stages[-1].factors)
+        matrix = output_kernel(double(generator.output.weight), self.stages[-1].factors)
         self.output = self._conv(matrix, matrix.new_zeros(len(matrix)))
-        self.output_bias = float(_double(generator.output.bias))
+        self.output_bias = float(double(generator.output.bias))
 
     def _conv(self, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Conv:
         weight = weight.to(self.device, self.dtype).contiguous(memory_format=self.layout)
@@ -177,18 +129,18 @@ class CompiledGenerator:
         phases, centre = phases_of(stage.factors), (0, 0, 0)  # type: ignore[arg-type]
         slope = self.config.slope
         if isinstance(stage, ResizeConvStage):
-            kernels = [phase_kernel(_double(stage.after.weight), p, stage.factors) for p in phases]
-            convs = tuple(self._conv(weight, _double(stage.after.bias), slope) for weight, _ in kernels)
-            before = self._conv(_double(stage.before.weight), _double(stage.before.bias), slope)
+            kernels = [phase_kernel(double(stage.after.weight), p, stage.factors) for p in phases]
+            convs = tuple(self._conv(weight, double(stage.after.bias), slope) for weight, _ in kernels)
+            before = self._conv(double(stage.before.weight), double(stage.before.bias), slope)
             return Stage(stage.factors, before, convs, tuple(start for _, start in kernels))
         if isinstance(stage, SubpixelStage):  # channels come as (output, phase)
             weight, bias = (
-                _double(t).unflatten(0, (-1, len(phases))).transpose(0, 1).flatten(0, 1) for t in (stage.conv.weight, stage.conv.bias)
+                double(t).reshape(-1, len(phases), *t.shape[1:]).transpose(0, 1).flatten(0, 1) for t in (stage.conv.weight, stage.conv.bias)
             )
             return Stage(stage.factors, None, (self._conv(weight, bias, slope),), (centre,))
         assert isinstance(stage, SubpixelNNStage)
-        weight = torch.cat([transposed_phase_kernel(_double(stage.conv.weight), p, stage.factors) for p in phases])
-        return Stage(stage.factors, None, (self._conv(weight, _double(stage.conv.bias).repeat(len(phases)), slope),), (centre,))
+        weight = torch.cat([transposed_phase_kernel(double(stage.conv.weight), p, stage.factors) for p in phases])
+        return Stage(stage.factors, None, (self._conv(weight, double(stage.conv.bias).repeat(len(phases)), slope),), (centre,))
 
     # ---- the trunk: everything before the first upsampling stage, on the LR grid
 
@@ -309,6 +261,17 @@ class CompiledGenerator:
 
     # ---- what the two parts cost
 
+    @property
+    def trunk_share(self) -> float:
+        """The trunk's share of the arithmetic, 0 to 1."""
+        trunk = sum(c.weight.numel() for c in (self.first, self.last, *itertools.chain(*self.blocks)))
+        tail, voxels = 0, 1
+        for stage in self.stages:
+            tail += voxels * sum(c.weight.numel() for c in (stage.before, *stage.convs) if c is not None)
+            last, voxels = voxels, voxels * math.prod(stage.factors)
+        tail += last * self.output.weight.numel()
+        return trunk / (trunk + tail)
+
     def trunk_bytes(self, shape_kji: Triple) -> int:
         """The most memory `trunk` holds for a piece of `shape_kji` (its halo included), without the image it is given."""
         k, j, i = shape_kji
@@ -368,26 +331,3 @@ def scaled(margins: Margins, factors: Factors) -> Margins:
 def fitted(x: Tensor, have: Margins, want: Margins) -> Tensor:
     """Crop `x` from margins `have` to `want`; where more is wanted than there is, the volume has ended: zeros."""
     return F.pad(x, [w - h for axis in (2, 1, 0) for w, h in zip(want[axis], have[axis], strict=True)])
-
-
-def interleave(x: Tensor, factors: Factors) -> Tensor:
-    """(1, phases * C, k, j, i), phase by phase -> (1, C, fk*k, fj*j, fi*i)."""
-    fk, fj, fi = factors
-    k, j, i = x.shape[2:]
-    x = x[0].permute(1, 2, 3, 0).reshape(k, j, i, fk, fj, fi, -1).permute(0, 3, 1, 4, 2, 5, 6)
-    return x.reshape(1, k * fk, j * fj, i * fi, -1).permute(0, 4, 1, 2, 3)
-
-
-def overlap_add(places: Tensor, factors: Factors) -> Tensor:
-    """Sum what `output_kernel` spread: (prod(f + 2), k, j, i) -> (fk*k + 2, fj*j + 2, fi*i + 2).
-
-    Along an axis, place t of coarse voxel n belongs to fine voxel f*n + t of the result: f + 2 places every f voxels.
-    """
-    x = places.reshape(*(f + 2 for f in factors), *places.shape[1:])
-    for f in factors:  # dimension 0 holds the places of the axis at hand, dimension 3 its voxels
-        n = x.shape[3]
-        out = x.new_zeros(*x.shape[1:3], n + (f + 1) // f, f, *x.shape[4:])
-        for t in range(f + 2):
-            out[:, :, t // f : t // f + n, t % f] += x[t]
-        x = out.flatten(2, 3).narrow(2, 0, f * n + 2)
-    return x

@@ -36,7 +36,7 @@ def available_bytes() -> int:
     if sys.platform == "linux":
         return min(_fields("/proc/meminfo")["MemAvailable"], _container_bytes())
     if sys.platform == "win32":
-        status = (ctypes.c_ulonglong * 8)(64 | 0 << 32)  # MEMORYSTATUSEX: its length and load, then total, available physical bytes
+        status = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: its length (and load), all physical bytes, those available, ...
         ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
         return int(status[2])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS compresses and swaps: half of the machine is a fair share

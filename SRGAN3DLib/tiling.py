@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .intensity import IntensityScale
 Triple = tuple[int, int, int]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Mtf = tuple[float, float, float] | None
+T = TypeVar("T")
 
 LEAST_CORE = 16  # voxels along an axis: smaller pieces would be nearly all halo
 TILE_EDGES = (64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
@@ -66,80 +67,9 @@ class Plan:
     scratch_bytes: int
 
 
-def plan(network: Network, shape_kji: Triple, budget_bytes: float) -> Plan:
-    """The cheapest plan that fits: of all even splits along K, J, I the one that computes the fewest voxels, halos included.
-
-    Where none fits, the smallest there is: compare its `scratch_bytes` with the budget.
-    """
-    tile_kji = _tile(network, budget_bytes)
-    best: tuple[tuple[float, ...], Triple] | None = None
-    for parts in itertools.product(*(_splits(n) for n in shape_kji)):
-        scratch = _scratch_bytes(network, shape_kji, parts, tile_kji)
-        over = max(0.0, scratch - budget_bytes)
-        rank = (over, _computed_voxels(network, shape_kji, parts), math.prod(parts))
-        if best is None or rank < best[0]:
-            best = rank, parts
-    assert best is not None
-    return forced_plan(network, shape_kji, best[1], tile_kji)
-
-
-def forced_plan(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> Plan:
-    """`parts` pieces along K, J, I and tiles of at most `tile_kji`."""
-    cores = tuple(_grid(tuple((0, n) for n in shape_kji), parts))  # type: ignore[arg-type]
-    return Plan(shape_kji, cores, tile_kji, _scratch_bytes(network, shape_kji, parts, tile_kji))
-
-
-def _tile(network: Network, budget_bytes: float) -> Triple:
-    most = min(CPU_TILE_BYTES if network.device.type == "cpu" else GPU_TILE_BYTES, budget_bytes / 4)
-    edge = next((e for e in TILE_EDGES if network.tail_bytes((e, e, e)) <= most), 1)
-    return (edge, edge, edge)
-
-
-def _splits(n: int) -> list[int]:
-    """Numbers of parts worth trying along an axis of n voxels: one for each different size of the parts."""
-    most = max(1, n // LEAST_CORE)
-    return sorted({math.ceil(n / p): p for p in range(most, 0, -1)}.values())
-
-
-def _halo(network: Network) -> Triple:
-    k, j, i = network.tail_halo
-    return (k + network.trunk_halo, j + network.trunk_halo, i + network.trunk_halo)
-
-
-def _scratch_bytes(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> int:
-    cores = [math.ceil(n / p) for n, p in zip(shape_kji, parts, strict=True)]
-    k, j, i = (min(n, c + h * min(2, p - 1)) for n, c, h, p in zip(shape_kji, cores, _halo(network), parts, strict=True))
-    image = k * j * i * 4 * (network.config.input_channels + 1)  # the piece, scaled, and what scaling it takes
-    tile: Triple = tuple(map(min, cores, tile_kji))  # type: ignore[assignment]
-    return image + max(network.trunk_bytes((k, j, i)), network.features_bytes((k, j, i)) + network.tail_bytes(tile))
-
-
-def _computed_voxels(network: Network, shape_kji: Triple, parts: Triple) -> float:
-    """Voxels that the trunk computes, mean over its convolutions; along K it leaves out what the later ones do not need."""
-    total = 1.0
-    for axis, (n, p, h) in enumerate(zip(shape_kji, parts, _halo(network), strict=True)):
-        pieces = [_around(core, h if axis else h // 2, n) for core in _cut((0, n), p)]
-        total *= sum(stop - start for start, stop in pieces)
-    return total
-
-
-def _cut(axis: tuple[int, int], parts: int) -> list[tuple[int, int]]:
-    start, n = axis[0], axis[1] - axis[0]
-    edges = [start + n * p // parts for p in range(parts + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-def _grid(box: Box, parts: Triple) -> Iterator[Box]:
-    return itertools.product(*map(_cut, box, parts))  # type: ignore[arg-type]
-
-
-def _around(axis: tuple[int, int], halo: int, n: int) -> tuple[int, int]:
-    return max(0, axis[0] - halo), min(n, axis[1] + halo)
-
-
 @dataclass
 class RunInfo:
-    """What was done: pieces and tiles computed, memory planned and allowed (bytes), and what happened when memory ran out."""
+    """What was done: pieces and tiles computed, memory planned and allowed (bytes), and what happened where memory ran out."""
 
     pieces: int = 0
     tiles: int = 0
@@ -166,83 +96,147 @@ def run(
     every few planes. Raises `ResourceError` (naming the least limit that would do) or `Cancelled`.
     """
     image = image if image.ndim == 4 else image[None]
-    shape_kji: Triple = image.shape[1:]
-    outputs = math.prod(n * f for n, f in zip(shape_kji, network.config.factors, strict=True))
-    chosen = forced or affordable_plan(network, shape_kji, 4 * outputs, memory_limit)
-    work = _Work(network, image, mtf, scale or IntensityScale(0, 1), on_progress, cancelled)
+    shape_kji = _triple(image.shape[1:])
+    chosen = forced or affordable_plan(network, shape_kji, memory_limit)
+
+    def tick(done: float) -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled("cancelled")
+        if on_progress is not None:
+            on_progress(done, float(math.prod(shape_kji)))
+
+    work = _Work(network, image, mtf, scale or IntensityScale(0, 1), tick)
     work.info.limit_bytes, work.info.planned_bytes = memory_limit, chosen.scratch_bytes
     work.pieces(chosen)
     return work.output.numpy(), work.info
 
 
-def affordable_plan(network: Network, shape_kji: Triple, output_bytes: int, memory_limit: int | None) -> Plan:
-    """The plan for what the limit leaves beside what the process holds and the output. Raises `ResourceError`."""
+# ---- planning
+
+
+def affordable_plan(network: Network, shape_kji: Triple, memory_limit: int | None) -> Plan:
+    """The plan for what the limit leaves beside what the process holds now and the output. Raises `ResourceError`."""
     held = memory.resident_bytes()
     limit = memory_limit or held + int(SHARE_OF_FREE * memory.available_bytes())
-    budget = limit - held - output_bytes - SAFETY_BYTES
-    if network.device.type == "cuda":  # the pieces lie on the device; the host only holds the volumes
-        free = torch.cuda.mem_get_info(network.device)[0] * 0.9
-        chosen, need = plan(network, shape_kji, free), 0
+    output = 4 * math.prod(n * f for n, f in zip(shape_kji, network.config.factors, strict=True))
+    budget = limit - held - output - SAFETY_BYTES
+    if network.device.type == "cuda":  # the pieces lie on the device, the volumes on the host
+        chosen, needed = plan(network, shape_kji, 0.9 * torch.cuda.mem_get_info(network.device)[0]), 0
     else:
         chosen = plan(network, shape_kji, budget)
-        need = chosen.scratch_bytes
-    if need > budget:
-        size = " x ".join(map(str, shape_kji[::-1]))
-        asked = "" if memory_limit is None else f"memory limit {memory.megabytes(memory_limit)}: "
-        least = memory.megabytes((limit - budget + need) * 1.01)
-        raise ResourceError(f"{asked}{size} voxels need at least {least} (--memory-limit {least}), {memory.megabytes(limit)} may be used")
+        needed = chosen.scratch_bytes
+    if needed > budget:
+        size, least = " x ".join(map(str, reversed(shape_kji))), memory.megabytes(1.01 * (limit - budget + needed))
+        allowed = f"memory limit {memory.megabytes(limit)}" if memory_limit else f"{memory.megabytes(limit - held)} of memory free"
+        raise ResourceError(f"{allowed}: too little for {size} voxels; the least limit that would do is {least}")
     return chosen
+
+
+def plan(network: Network, shape_kji: Triple, budget_bytes: float) -> Plan:
+    """The cheapest plan that fits: of all even splits along K, J, I the one that computes the fewest voxels, halos included.
+
+    Where none fits, the smallest there is: compare its `scratch_bytes` with the budget.
+    """
+    tile_kji = _tile(network, budget_bytes)
+
+    def rank(parts: Triple) -> tuple[float, float, int]:
+        beyond = max(0.0, _scratch_bytes(network, shape_kji, parts, tile_kji) - budget_bytes)
+        return (beyond, _computed_voxels(network, shape_kji, parts), math.prod(parts))
+
+    best = min(map(_triple, itertools.product(*map(_splits, shape_kji))), key=rank)
+    return plan_of(network, shape_kji, best, tile_kji)
+
+
+def plan_of(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> Plan:
+    """The plan of `parts` pieces along K, J, I and tiles of at most `tile_kji`."""
+    k, j, i = shape_kji
+    cores = _grid(((0, k), (0, j), (0, i)), parts)
+    return Plan(shape_kji, cores, tile_kji, _scratch_bytes(network, shape_kji, parts, tile_kji))
+
+
+def _tile(network: Network, budget_bytes: float) -> Triple:
+    most = min(CPU_TILE_BYTES if network.device.type == "cpu" else GPU_TILE_BYTES, budget_bytes / 4)
+    edge = next((e for e in TILE_EDGES if network.tail_bytes((e, e, e)) <= most), 1)
+    return (edge, edge, edge)
+
+
+def _splits(n: int) -> list[int]:
+    """Numbers of parts worth trying along an axis of n voxels: one for each different size of the parts."""
+    return sorted({math.ceil(n / parts): parts for parts in range(max(1, n // LEAST_CORE), 0, -1)}.values())
+
+
+def _halo(network: Network) -> Triple:
+    return _triple(network.trunk_halo + h for h in network.tail_halo)
+
+
+def _scratch_bytes(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> int:
+    cores = [math.ceil(n / p) for n, p in zip(shape_kji, parts, strict=True)]
+    k, j, i = (min(n, c + h * min(2, p - 1)) for n, c, h, p in zip(shape_kji, cores, _halo(network), parts, strict=True))
+    image = k * j * i * 4 * (network.config.input_channels + 1)  # the piece, scaled, and what scaling it takes
+    tail = network.tail_bytes(_triple(map(min, cores, tile_kji)))
+    return image + max(network.trunk_bytes((k, j, i)), network.features_bytes((k, j, i)) + tail)
+
+
+def _computed_voxels(network: Network, shape_kji: Triple, parts: Triple) -> float:
+    """Voxels that the trunk computes, mean over its convolutions; along K it leaves out what the later ones do not need."""
+    total = 1.0
+    for axis, (n, p, h) in enumerate(zip(shape_kji, parts, _halo(network), strict=True)):
+        pieces = [_around(core, h if axis else h // 2, n) for core in _cut((0, n), p)]
+        total *= sum(stop - start for start, stop in pieces)
+    return total
+
+
+# ---- running
 
 
 class _Work:
     """One volume on its way through the network."""
 
-    def __init__(self, network: Network, image: np.ndarray, mtf: Mtf, scale: IntensityScale, on_progress, cancelled) -> None:  # type: ignore[no-untyped-def]
-        self.network, self.image, self.mtf, self.scale = network, image, mtf, scale
-        self.shape_kji: Triple = image.shape[1:]  # type: ignore[assignment]
-        self.on_progress, self.cancelled = on_progress, cancelled
-        self.done, self.info = 0.0, RunInfo()
-        hr = tuple(n * f for n, f in zip(self.shape_kji, network.config.factors, strict=True))
+    def __init__(self, network: Network, image: np.ndarray, mtf: Mtf, scale: IntensityScale, tick: Callable[[float], None]):
+        self.network, self.image, self.mtf, self.scale, self.tick = network, image, mtf, scale, tick
+        self.shape_kji = _triple(image.shape[1:])
+        self.done, self.info = 0.0, RunInfo()  # done: LR voxels
+        hr = [n * f for n, f in zip(self.shape_kji, network.config.factors, strict=True)]
         self.output = torch.from_numpy(np.full(hr, self.scale.offset, np.float32))
 
     def pieces(self, chosen: Plan) -> None:
         waiting = list(reversed(chosen.cores))
         while waiting:
             core = waiting.pop()
-            features = self._or_halves(core, waiting, self._trunk)
-            if features is not None:
-                self._tiles(core, chosen.tile_kji, *features)
-            del features  # before the next piece asks for its own
+            made = self._or_halves(core, waiting, self._trunk)
+            if made is not None:
+                self._tiles(core, chosen.tile_kji, *made)
+            del made  # its memory, before the next piece asks for its own
 
     def _trunk(self, core: Box) -> tuple[Tensor, Tensor, Box]:
-        """Features and image of the core with its halo, and the box that these cover."""
-        box: Box = tuple(map(_around, core, _halo(self.network), self.shape_kji))  # type: ignore[assignment]
-        crop = self.image[(slice(None), *(slice(*axis) for axis in box))]
-        image = torch.from_numpy(np.ascontiguousarray(self.scale.apply(crop), np.float32))[None].to(self.network.device)
-        keep = _around(core[0], self.network.tail_halo[0], self.shape_kji[0])
-        before, share = self.done, _voxels(core) * self.network.trunk_share
-        features = self.network.trunk(
-            image, self.mtf, (keep[0] - box[0][0], keep[1] - box[0][0]), lambda part: self._tick(before + share * part)
-        )
+        """Features and image of the core with its halo, and the box that both cover."""
+        box = _box_around(core, _halo(self.network), self.shape_kji)
+        k, j, i = (slice(*axis) for axis in box)
+        scaled = self.scale.apply(self.image[:, k, j, i])
+        image = torch.from_numpy(np.ascontiguousarray(scaled, np.float32))[None].to(self.network.device)
+        start, stop = _around(core[0], self.network.tail_halo[0], self.shape_kji[0])
+        done, whole = self.done, _voxels(core) * self.network.trunk_share
+        planes = (start - box[0][0], stop - box[0][0])
+        features = self.network.trunk(image, self.mtf, planes, lambda part: self._now(done + part * whole))
         self.info.pieces += 1
         return features, image[:, :1], box
 
     def _tiles(self, core: Box, tile_kji: Triple, features: Tensor, image: Tensor, box: Box) -> None:
-        parts: Triple = tuple(math.ceil((stop - start) / t) for (start, stop), t in zip(core, tile_kji, strict=True))  # type: ignore[assignment]
-        waiting = list(reversed(list(_grid(core, parts))))
+        parts = _triple(math.ceil(n / t) for n, t in zip(_sizes(core), tile_kji, strict=True))
+        waiting = list(reversed(_grid(core, parts)))
         while waiting:
             tile = waiting.pop()
             share = self._or_halves(tile, waiting, lambda tile: self._tail(tile, features, image, box))
             if share is not None:
                 self._add(share, tile)
-                self._tick(self.done + _voxels(tile) * (1 - self.network.trunk_share))
+                self._now(self.done + _voxels(tile) * (1 - self.network.trunk_share))
 
     def _tail(self, tile: Box, features: Tensor, image: Tensor, box: Box) -> Tensor:
-        reach: Box = tuple(map(_around, tile, self.network.tail_halo, self.shape_kji))  # type: ignore[assignment]
-        window = (..., *(slice(start - origin, stop - origin) for (start, stop), (origin, _) in zip(reach, box, strict=True)))
-        margins: Box = tuple((a - ra, rb - b) for (a, b), (ra, rb) in zip(tile, reach, strict=True))  # type: ignore[assignment]
+        reach = _box_around(tile, self.network.tail_halo, self.shape_kji)
+        k, j, i = (slice(start - origin, stop - origin) for (start, stop), (origin, _) in zip(reach, box, strict=True))
+        margin_k, margin_j, margin_i = ((a - start, stop - b) for (a, b), (start, stop) in zip(tile, reach, strict=True))
         self.info.tiles += 1
-        return self.network.tail(features[window], image[window], margins).cpu()
+        return self.network.tail(features[:, :, k, j, i], image[:, :, k, j, i], (margin_k, margin_j, margin_i)).cpu()
 
     def _add(self, share: Tensor, tile: Box) -> None:
         """A share begins and ends one HR voxel beyond its tile; what lies beyond the volume is dropped."""
@@ -253,42 +247,68 @@ class _Work:
             source.append(slice(a - start * f + 1, b - start * f + 1))
         self.output[tuple(target)].add_(share[tuple(source)], alpha=self.scale.gain)
 
-    def _tick(self, done: float) -> None:
-        if self.cancelled is not None and self.cancelled():
-            raise Cancelled("cancelled")
+    def _now(self, done: float) -> None:
         self.done = done
-        if self.on_progress is not None:
-            self.on_progress(done, float(math.prod(self.shape_kji)))
+        self.tick(done)
 
-    def _or_halves(self, box: Box, waiting: list[Box], work):  # type: ignore[no-untyped-def]
-        """`work(box)`; where memory runs out, None, and the halves of the box go on the list of what waits."""
+    def _or_halves(self, box: Box, waiting: list[Box], work: Callable[[Box], T]) -> T | None:
+        """`work(box)`; where memory runs out, None, and the halves of the box join what waits."""
         done = self.done
         try:
             return work(box)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
         self.done = done
-        if self.network.device.type == "cuda":
+        sizes, device = _sizes(box), self.network.device
+        if device.type == "cuda":
             torch.cuda.empty_cache()
-        sizes = tuple(stop - start for start, stop in box)
-        axis = max(range(3), key=lambda a: sizes[a])
-        if sizes[axis] < 2:
-            raise ResourceError(f"memory ran out on {self.network.device} even in the smallest piece ({reason})")
-        self.info.out_of_memory.append(f"memory ran out on {self.network.device} in a piece of {sizes} voxels: halved")
-        parts: Triple = tuple(2 if a == axis else 1 for a in range(3))  # type: ignore[assignment]
-        waiting += reversed(list(_grid(box, parts)))
+        longest = sizes.index(max(sizes))
+        if sizes[longest] == 1:
+            raise ResourceError(f"memory ran out on {device} even in the smallest piece: {reason}")
+        self.info.out_of_memory.append(f"memory ran out on {device} in a piece of {sizes} voxels (K, J, I): halved")
+        waiting += reversed(_grid(box, _triple(2 if axis == longest else 1 for axis in range(3))))
         return None
-
-
-def _voxels(box: Box) -> int:
-    return math.prod(stop - start for start, stop in box)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """PyTorch says it in several ways, by device and version."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(words in text for words in ("out of memory", "can't allocate memory", "not enough memory", "could not create a memory"))
+    words = ("out of memory", "can't allocate memory", "not enough memory", "could not create a memory")
+    return isinstance(error, MemoryError) or any(w in str(error).lower() for w in words)
+
+
+# ---- boxes
+
+
+def _triple(values: Iterable[int]) -> Triple:
+    k, j, i = values
+    return (k, j, i)
+
+
+def _sizes(box: Box) -> Triple:
+    return _triple(stop - start for start, stop in box)
+
+
+def _voxels(box: Box) -> int:
+    return math.prod(_sizes(box))
+
+
+def _cut(axis: tuple[int, int], parts: int) -> list[tuple[int, int]]:
+    start, n = axis[0], axis[1] - axis[0]
+    return list(itertools.pairwise(start + n * p // parts for p in range(parts + 1)))
+
+
+def _grid(box: Box, parts: Triple) -> tuple[Box, ...]:
+    """The box cut into parts[0] x parts[1] x parts[2] boxes of about one size."""
+    k, j, i = map(_cut, box, parts)
+    return tuple(itertools.product(k, j, i))
+
+
+def _around(axis: tuple[int, int], halo: int, n: int) -> tuple[int, int]:
+    return max(0, axis[0] - halo), min(n, axis[1] + halo)
+
+
+def _box_around(core: Box, halo: Triple, shape_kji: Triple) -> Box:
+    k, j, i = map(_around, core, halo, shape_kji)
+    return (k, j, i)

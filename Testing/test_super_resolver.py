@@ -78,11 +78,11 @@ def test_cancel_and_too_little_memory(small_head: np.ndarray) -> None:
     volume = Volume.from_array(small_head, OBLIQUE)
     with pytest.raises(Cancelled):
         SuperResolver(tiny(), "cpu")(volume, cancelled=lambda: True)
-    with pytest.raises(ResourceError, match=r"--memory-limit \d+M"):
+    with pytest.raises(ResourceError, match=r"memory limit 50M.*\d{3}M"):
         SuperResolver(tiny(), "cpu", memory_limit="50M")(volume)
 
 
-@pytest.mark.parametrize(("text", "wanted"), [("gaussian", 0.4111), ("box", 0.6366), ("kspace", 1.0), ("1.0", 0.4111), ("2.0mm", 0.4111)])
+@pytest.mark.parametrize(("text", "wanted"), [("gaussian", 0.4107), ("box", 0.6366), ("kspace", 1.0), ("1.0", 0.4107), ("2.0mm", 0.4107)])
 def test_parse_blur(text: str, wanted: float) -> None:
     assert parse_blur(text, (2.0, 2.0, 2.0)) == pytest.approx((wanted,) * 3, abs=1e-4)
 

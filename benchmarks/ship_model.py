@@ -39,12 +39,9 @@ def card(header: CheckpointHeader, sha256: str, command: str) -> str:
     lines += [f"- **File**: `{header.name}.safetensors`, SHA-256 `{sha256}`, licence {header.licence}."]
     kind = f"{g.features} features, {g.blocks} residual blocks, norm {g.norm}, upsampling {g.upsampling}"
     lines += [f"- **Network**: {kind}, interpolation residual {g.interpolation_residual}, told the blur {g.blur_aware}."]
-    lines += [
-        f"- **Made for**: {header.degradation.kind} blur (box, gaussian, k-space, and widths between), LR spacing {low:.2f} to {high:.2f} mm."
-    ]
-    lines += [
-        "- **Not for**: diagnosis. What it adds between the measured voxels is inferred; outside heads, contrasts and spacings above it was not tried."
-    ]
+    made_for = f"{header.degradation.kind} blur (box, gaussian, k-space, and widths between)"
+    lines += [f"- **Made for**: {made_for}, LR spacing {low:.2f} to {high:.2f} mm."]
+    lines += ["- **Not for**: diagnosis. What it adds is inferred, not measured. Other organs, contrasts and spacings were not tried."]
     lines += [f"- **Trained by**: `{command}`", "", "| training scan | subject | licence |", "|---|---|---|"]
     lines += [f"| {d['file']} | {d['subject']} | {d['licence']} |" for d in header.training_data]
     lines += ["", f"Measured on {', '.join(metrics['data'])} ({metrics['precision']}). {metrics['protocol']}.", ""]
