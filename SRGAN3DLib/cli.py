@@ -29,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     debug = getattr(args, "debug", False)
     try:
+        if args.verb == "worker":
+            from .worker import main as serve
+
+            return serve()
         job = args.make(args)
         _stop_on_terminate()
         return _run(job, args)
@@ -82,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
         verb.add_argument("--quiet", action="store_true", help="no progress on stderr, only warnings and errors")
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs.add_parser("worker", help="serve jobs as JSON lines on stdin and stdout (docs/worker-protocol.md)")
     return parser
 
 

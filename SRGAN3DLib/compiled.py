@@ -135,7 +135,8 @@ class CompiledGenerator:
             return Stage(stage.factors, before, convs, tuple(start for _, start in kernels))
         if isinstance(stage, SubpixelStage):  # channels come as (output, phase)
             weight, bias = (
-                double(t).reshape(-1, len(phases), *t.shape[1:]).transpose(0, 1).flatten(0, 1) for t in (stage.conv.weight, stage.conv.bias)
+                double(t).unflatten(0, (-1, len(phases))).transpose(0, 1).flatten(0, 1)  # type: ignore[no-untyped-call]
+                for t in (stage.conv.weight, stage.conv.bias)
             )
             return Stage(stage.factors, None, (self._conv(weight, bias, slope),), (centre,))
         assert isinstance(stage, SubpixelNNStage)
@@ -290,8 +291,12 @@ class CompiledGenerator:
         for stage, beyond in zip(self.stages, margins_wanted(self.config), strict=True):
             out = math.prod(n + 2 * b for n, b in zip(grid, beyond, strict=True))
             source = math.prod(n + 2 * (b + stage.reach) for n, b in zip(grid, beyond, strict=True))
-            inputs, outputs = stage.convs[0].weight.shape[1], sum(len(c.bias) for c in stage.convs)
-            total += (source * self.config.features + (source + out) * 2 * inputs + out * 2 * outputs) * self.dtype.itemsize
+            given, inner, made = (
+                (stage.before or stage.convs[0]).weight.shape[1],
+                stage.convs[0].weight.shape[1],
+                sum(len(c.bias) for c in stage.convs),
+            )
+            total += (2 * source * given + 3 * source * inner + 2 * out * made) * self.dtype.itemsize
             grid = tuple(n * f for n, f in zip(grid, stage.factors, strict=True))  # type: ignore[assignment]
         places = len(self.output.bias)
         return total + out * places * (self.dtype.itemsize + 12)

@@ -17,7 +17,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a hidden temporary name beside `path`; moved to `path` on success, removed on any failure. Raises `OSError`."""
     part = path.with_name(f".srgan3d-{secrets.token_hex(8)}.part")
     try:
+        part.touch(exist_ok=False)
+        mode = part.stat().st_mode  # the user's own; some writers leave a file for its owner alone
         yield part
+        part.chmod(mode)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -103,6 +103,13 @@ class Geometry:
             raise VolumeError(f"shape {self.shape_kji} (K, J, I) cannot be reduced by the factors {tuple(factors_kji)}")
         return self._scaled((k, j, i), shape)
 
+    def crop(self, box_kji: Sequence[tuple[int, int]]) -> Geometry:
+        """The grid of the voxels (start, stop) along K, J, I, where they are."""
+        (k, k_end), (j, j_end), (i, i_end) = box_kji
+        shift = np.eye(4)
+        shift[:3, 3] = i, j, k
+        return Geometry((k_end - k, j_end - j, i_end - i), self.ijk_to_ras @ shift)
+
     def _scaled(self, step_kji: tuple[float, float, float], shape_kji: tuple[int, int, int]) -> Geometry:
         """Cell-centred: a new voxel is `step` old ones wide, so its first centre lies at (step - 1) / 2 old voxels."""
         step = np.asarray(step_kji[::-1], np.float64)

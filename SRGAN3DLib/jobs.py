@@ -15,6 +15,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
 DEFAULT_MODEL = "t1-x2"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Row = tuple[float, float, float, float]
+Matrix = tuple[Row, Row, Row, Row]
+Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class SuperResolveJob:
 
     `model` is a shipped name or a path. `blur`: auto (estimated from the scan), unknown, box, gaussian, kspace, or a
     FWHM in LR voxels as text. `memory_limit` is for the whole process's resident memory, as `4G` or `1500M`; None
-    takes what the machine has free.
+    takes what the machine has free. `roi_ijk`: only these voxels, ((first, one past the last), ...) along I, J, K, with the
+    very values they have in the whole result. `ijk_to_ras` (4x4, voxel centres, mm) says that `input` is a float32 .npy array
+    (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker hand each other.
     """
 
     input: str
@@ -34,6 +39,8 @@ class SuperResolveJob:
     precision: Precision = "auto"
     memory_limit: str | None = None
     like_input_dtype: bool = False
+    roi_ijk: tuple[Range, Range, Range] | None = None
+    ijk_to_ras: Matrix | None = None
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:

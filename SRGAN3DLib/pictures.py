@@ -11,7 +11,7 @@ from .configs import Factors
 from .files import whole_file
 
 PLANES = ("axial", "coronal", "sagittal")
-INSET = 0.22  # of the picture's shorter side
+INSET = 0.28  # of the picture's shorter side
 
 
 def comparison(
@@ -83,9 +83,10 @@ def _busiest(picture: np.ndarray) -> tuple[int, int, int]:
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     side = max(16, int(INSET * min(picture.shape)))
-    fine = uniform_filter(np.abs(picture - gaussian_filter(picture, 2.0)), side)
-    middle = gaussian_filter(np.asarray(picture > 0.2 * np.percentile(picture, 99), np.float32), 6)
-    fine = fine * (middle > 0.97) if (middle > 0.97).any() else fine
+    tissue = np.clip(picture, *np.percentile(picture, (2, 92)))  # fat and vessels outshine the brain
+    fine = uniform_filter(np.abs(tissue - gaussian_filter(tissue, 2.0)), side)
+    inside = gaussian_filter(np.asarray(picture > 0.15 * np.percentile(picture, 99), np.float32), side / 2) > 0.9
+    fine = fine * inside if inside.any() else fine
     half = side // 2
     fine[:half], fine[-half:], fine[:, :half], fine[:, -half:] = 0, 0, 0, 0
     j, i = np.unravel_index(int(fine.argmax()), fine.shape)

@@ -15,10 +15,22 @@ from .jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, TrainJo
 Cancelled = Callable[[], bool]
 
 
-def run(job: Job, report: Report, cancelled: Cancelled = lambda: False) -> dict[str, Any]:
-    """Do one job; returns its info (ready for JSON). Raises an `SRGAN3DError`; nothing half-done is left behind."""
+def load_resolver(job: SuperResolveJob) -> Any:
+    """A `SuperResolver` for the job's model, device, precision and memory limit."""
+    from .super_resolver import SuperResolver
+
+    return SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
+
+
+def run(
+    job: Job, report: Report, cancelled: Cancelled = lambda: False, load: Callable[[SuperResolveJob], Any] = load_resolver
+) -> dict[str, Any]:
+    """Do one job; returns its info (ready for JSON). Raises an `SRGAN3DError`; nothing half-done is left behind.
+
+    `load` is for those who keep a resolver ready between jobs.
+    """
     if isinstance(job, SuperResolveJob):
-        return _super_resolve(job, report, cancelled)
+        return _super_resolve(job, report, cancelled, load)
     if isinstance(job, EvaluateJob):
         from .evaluation import evaluate
 
@@ -36,20 +48,20 @@ def run(job: Job, report: Report, cancelled: Cancelled = lambda: False) -> dict[
     raise JobError(f"not a job: {job!r}")
 
 
-def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled) -> dict[str, Any]:
+def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]) -> dict[str, Any]:
     from .volume import Volume, check_output, list_volumes
 
     source, target = Path(job.input), Path(job.output)
-    batch = source.is_dir() and not _holds_dicom(source)
+    batch = job.ijk_to_ras is None and source.is_dir() and not _holds_dicom(source)
     inputs = list_volumes(source) if batch else [source]
     outputs = _batch_outputs(inputs, target) if batch else [target]
     for one, other in zip(inputs, outputs, strict=True):
         if other.exists() and one.exists() and other.samefile(one):
             raise JobError(f"{other}: is the input itself; give the output another name")
-    if not batch:
+    if not batch and not _is_array(job, target):
         check_output(target)
-    first = None if batch else Volume.read(source)  # bad input is told before the network is loaded
-    resolver = _load(job)
+    first = None if batch else _read(job, source)  # bad input is told before the network is loaded
+    resolver = load(job)
     if not batch:
         assert first is not None
         return _one(job, resolver, first, source, target, report, cancelled)
@@ -67,21 +79,32 @@ def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled) -
     return {"batch": True, "input": str(source), "output": str(target), "done": done, "failed": failed}
 
 
-def _load(job: SuperResolveJob) -> Any:
-    from .super_resolver import SuperResolver
+def _is_array(job: SuperResolveJob, target: Path) -> bool:
+    return job.ijk_to_ras is not None and target.suffix == ".npy"
 
-    return SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
+
+def _read(job: SuperResolveJob, source: Path) -> Any:
+    from .arrays import read_array
+    from .volume import Volume
+
+    return Volume.read(source) if job.ijk_to_ras is None else read_array(source, job.ijk_to_ras)
 
 
 def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: Cancelled
 ) -> dict[str, Any]:
-    result = resolver(volume, job.blur, report, cancelled)
+    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk)
     report(Progress("writing", 0, 1))
-    result.volume.write(target, like_input_dtype=job.like_input_dtype)
+    if _is_array(job, target):
+        from .arrays import write_array
+
+        write_array(target, result.volume.array)
+    else:
+        result.volume.write(target, like_input_dtype=job.like_input_dtype)
     report(Progress("writing", 1, 1))
     written = volume.dtype if job.like_input_dtype else "float32"
-    return {"input": str(source), "output": str(target), "dtype": written, **result.info}
+    matrix = result.volume.geometry.ijk_to_ras.tolist()
+    return {"input": str(source), "output": str(target), "dtype": written, "ijk_to_ras": matrix, **result.info}
 
 
 def _holds_dicom(folder: Path) -> bool:

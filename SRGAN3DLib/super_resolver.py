@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .volume import Volume
 
 MISTOLD = 0.22  # difference of MTF between what was told and what the scan says that is worth a warning
 Triple = tuple[float, float, float]
+Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,14 @@ class SuperResolver:
         self.network = CompiledGenerator(self.checkpoint.generator(), choice.dtype, choice.device)
 
     def __call__(
-        self, volume: Volume, blur: str = "auto", on_progress: Report = lambda event: None, cancelled: Callable[[], bool] = lambda: False
+        self,
+        volume: Volume,
+        blur: str = "auto",
+        on_progress: Report = lambda event: None,
+        cancelled: Callable[[], bool] = lambda: False,
+        roi_ijk: Sequence[Sequence[int]] | None = None,
     ) -> Result:
-        """Super-resolve one scan. `blur` as in `jobs.SuperResolveJob`.
+        """Super-resolve one scan. `blur` and `roi_ijk` as in `jobs.SuperResolveJob`: a region has the values of the whole result.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
@@ -71,9 +77,12 @@ class SuperResolver:
         warnings += blur_info.pop("warnings")
         for line in warnings:
             on_progress(Log(line, "warning"))
-        geometry = volume.geometry.refine(self.header.generator.factors)
+        box = _box(roi_ijk, volume.geometry.shape_kji)
+        geometry = volume.geometry.crop(box).refine(self.header.generator.factors)
         scale = IntensityScale.fit(volume.array)
-        output, ran, fallbacks = self._run(volume.array, mtf, scale, on_progress, cancelled)
+        crop, inner = self._with_halo(volume.array, box)
+        output, ran, fallbacks = self._run(crop, mtf, scale, on_progress, cancelled)
+        output = np.ascontiguousarray(output[inner])
         info = {
             "model": {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256},
             "asked": {**self.asked, "blur": blur},
@@ -81,6 +90,7 @@ class SuperResolver:
             "device_reasons": list(self.choice.reasons),
             "precision": self.choice.precision,
             "factors_kji": list(self.header.generator.factors),
+            "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
             "blur": blur_info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
             "shape_kji": list(output.shape),
@@ -92,6 +102,16 @@ class SuperResolver:
             "version": __version__,
         }
         return Result(volume.with_array(output, geometry), info)
+
+    def _with_halo(self, array: np.ndarray, box: Box) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """What the network must see for `box` to come out as from the whole volume, and where in its output the box lies."""
+        outer, inner = [], []
+        halo = [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]  # + 1: shares reach into their neighbours
+        for (start, stop), h, n, f in zip(box, halo, array.shape, self.header.generator.factors, strict=True):
+            first = max(0, start - h)
+            outer.append(slice(first, min(n, stop + h)))
+            inner.append(slice((start - first) * f, (stop - first) * f))
+        return array[tuple(outer)], tuple(inner)
 
     def _run(
         self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, on_progress: Report, cancelled: Callable[[], bool]
@@ -155,6 +175,17 @@ class SuperResolver:
         if mtf is not None:  # axes that stay as they are have no blur to undo
             mtf = tuple(v if f > 1 else 1.0 for v, f in zip(mtf, factors, strict=True))  # type: ignore[assignment]
         return mtf, {"source": source, "mtf_kji": [round(v, 3) for v in mtf] if mtf else None, **info}
+
+
+def _box(roi_ijk: Sequence[Sequence[int]] | None, shape_kji: Sequence[int]) -> Box:
+    """(start, stop) along K, J, I. Raises `JobError` for a region that is empty or leaves the volume."""
+    if roi_ijk is None:
+        return tuple((0, n) for n in shape_kji)
+    box = tuple((int(start), int(stop)) for start, stop in reversed(list(roi_ijk)))
+    if len(box) != 3 or any(not 0 <= start < stop <= n for (start, stop), n in zip(box, shape_kji, strict=True)):
+        shown = ", ".join(f"{start}:{stop}" for start, stop in reversed(box))
+        raise JobError(f"region {shown} (I, J, K): not within the {' x '.join(map(str, reversed(shape_kji)))} voxels of the volume")
+    return box
 
 
 def parse_blur(text: str, spacing_kji_mm: Triple) -> Triple | None:

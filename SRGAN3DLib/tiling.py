@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 LEAST_CORE = 16  # voxels along an axis: smaller pieces would be nearly all halo
 TILE_EDGES = (64, 48, 32, 24, 16, 12, 8, 4, 2, 1)
-CPU_TILE_BYTES = 64 << 20  # the tail's scratch: what stays in a large cache
+CPU_TILE_BYTES = 96 << 20  # the tail's scratch, all of it together: what is in use at a time stays in the cache
 GPU_TILE_BYTES = 2 << 30
 SAFETY_BYTES = 48 << 20  # threads' stacks and scratch, fragments of the heap
 SHARE_OF_FREE = 0.7  # without a limit: of what is free now
@@ -108,6 +108,7 @@ def run(
     work = _Work(network, image, mtf, scale or IntensityScale(0, 1), tick)
     work.info.limit_bytes, work.info.planned_bytes = memory_limit, chosen.scratch_bytes
     work.pieces(chosen)
+    work.output.add_(work.scale.offset)
     return work.output.numpy(), work.info
 
 
@@ -139,11 +140,11 @@ def plan(network: Network, shape_kji: Triple, budget_bytes: float) -> Plan:
     """
     tile_kji = _tile(network, budget_bytes)
 
-    def rank(parts: Triple) -> tuple[float, float, int]:
-        beyond = max(0.0, _scratch_bytes(network, shape_kji, parts, tile_kji) - budget_bytes)
-        return (beyond, _computed_voxels(network, shape_kji, parts), math.prod(parts))
+    def fits(parts: Triple) -> bool:
+        return _scratch_bytes(network, shape_kji, parts, tile_kji) <= budget_bytes
 
-    best = min(map(_triple, itertools.product(*map(_splits, shape_kji))), key=rank)
+    smallest = _triple(max(_splits(n)) for n in shape_kji)
+    best = next(filter(fits, _cheapest_first(network, shape_kji)), smallest) if fits(smallest) else smallest
     return plan_of(network, shape_kji, best, tile_kji)
 
 
@@ -177,13 +178,15 @@ def _scratch_bytes(network: Network, shape_kji: Triple, parts: Triple, tile_kji:
     return image + max(network.trunk_bytes((k, j, i)), network.features_bytes((k, j, i)) + tail)
 
 
-def _computed_voxels(network: Network, shape_kji: Triple, parts: Triple) -> float:
-    """Voxels that the trunk computes, mean over its convolutions; along K it leaves out what the later ones do not need."""
-    total = 1.0
-    for axis, (n, p, h) in enumerate(zip(shape_kji, parts, _halo(network), strict=True)):
-        pieces = [_around(core, h if axis else h // 2, n) for core in _cut((0, n), p)]
-        total *= sum(stop - start for start, stop in pieces)
-    return total
+def _cheapest_first(network: Network, shape_kji: Triple) -> list[Triple]:
+    """All splits by the voxels the trunk computes, mean over its convolutions: along K it leaves out what later ones do not need."""
+    k, j, i = _halo(network)
+    axes = []
+    for n, halo in zip(shape_kji, (k // 2, j, i), strict=True):
+        computed = {p: sum(stop - start for start, stop in (_around(core, halo, n) for core in _cut((0, n), p))) for p in _splits(n)}
+        axes.append(computed.items())
+    options = [(ck * cj * ci, pk * pj * pi, (pk, pj, pi)) for (pk, ck), (pj, cj), (pi, ci) in itertools.product(*axes)]
+    return [parts for _, _, parts in sorted(options)]
 
 
 # ---- running
@@ -197,7 +200,7 @@ class _Work:
         self.shape_kji = _triple(image.shape[1:])
         self.done, self.info = 0.0, RunInfo()  # done: LR voxels
         hr = [n * f for n, f in zip(self.shape_kji, network.config.factors, strict=True)]
-        self.output = torch.from_numpy(np.full(hr, self.scale.offset, np.float32))
+        self.output = torch.from_numpy(np.zeros(hr, np.float32))  # its memory is taken as it fills
 
     def pieces(self, chosen: Plan) -> None:
         waiting = list(reversed(chosen.cores))

@@ -72,7 +72,7 @@ class Volume:
         path = Path(path)
         try:
             array, geometry, facts = _read(path)
-            _check_voxels(array)
+            check_voxels(array)
             return Volume(array, geometry, path=path, **facts)
         except VolumeError as error:
             raise VolumeError(f"{path}: {error}") from None
@@ -99,7 +99,7 @@ class Volume:
         packed = suffix in (".nii.gz", ".nrrd")
         try:
             header = _header(suffix, self.geometry, dtype, scaling, self.space_code)
-            with replacing(path) as part, part.open("xb") as file:
+            with replacing(path) as part, part.open("wb") as file:
                 if suffix == ".nrrd":
                     file.write(header)
                 with _gzipped(file) if packed else nullcontext(file) as body:
@@ -173,7 +173,7 @@ def _read(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
     return read_nifti(path) if suffix.startswith(".nii") else read_itk(path, suffix)
 
 
-def _check_voxels(array: np.ndarray) -> None:
+def check_voxels(array: np.ndarray) -> None:
     """Refuse values that are not finite, a constant, and what looks like labels; walked slab by slab."""
     bad, low, high = 0, np.inf, -np.inf
     for slab in slabs(array.shape):

@@ -71,3 +71,34 @@ def _head() -> np.ndarray:
 def small_head() -> np.ndarray:
     """A made-up head, float32 (40, 48, 44) = (K, J, I): nested ellipsoids with edges, texture and a little noise; always the same."""
     return _head().copy()
+
+
+def save_untrained(path: Path, **options: object) -> Path:
+    """A checkpoint whose numbers are random, small enough for tests; `options` go to its `GeneratorConfig`."""
+    import torch
+
+    from SRGAN3DLib.checkpoint import Checkpoint
+    from SRGAN3DLib.checkpoint_header import CheckpointHeader
+    from SRGAN3DLib.configs import GeneratorConfig
+    from SRGAN3DLib.networks import Generator
+
+    torch.manual_seed(1)
+    base: dict = {"features": 4, "blocks": 1, "norm": "none", "upsampling": "subpixel", "blur_aware": True, "interpolation_residual": True}
+    config = GeneratorConfig(**(base | options))
+    network = Generator(config)
+    torch.nn.init.normal_(network.output.weight, std=0.02)
+    header = CheckpointHeader(path.stem, config, contrasts=("T1w",), spacing_range_mm=(0.5, 5.0))
+    Checkpoint(header, network.state_dict()).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """x2, 4 features: does a small volume in a blink."""
+    return save_untrained(tmp_path_factory.mktemp("models") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """x2, wide and deep: takes long enough to be cancelled."""
+    return save_untrained(tmp_path_factory.mktemp("models") / "slow.safetensors", features=48, blocks=8, upsampling="resize-conv")

@@ -46,7 +46,8 @@ def test_ci_runs_the_readme_command() -> None:
 
 def test_cmake_installs_the_library_whole() -> None:
     library = ROOT / "SRGAN3DLib"
-    tree = {*library.glob("*.py"), library / "py.typed", *(path for path in own_files() if path.parent == library / "models")}
+    others = {library / "py.typed", library / "worker-schema.json"}
+    tree = {*library.glob("*.py"), *others, *(path for path in own_files() if path.parent == library / "models")}
     assert sorted(cmake_list("SRGAN3DLib") ^ {path.relative_to(library).as_posix() for path in tree}) == []
 
 

@@ -16,17 +16,18 @@ HEAVY = {"torch", "SimpleITK", "nibabel", "scipy", "matplotlib"}
 
 LAYERS = (  # lowest first; __init__ stands outside: it imports nothing until a name is asked for
     "errors",
-    "configs events files",
+    "configs events files memory",
     "jobs checkpoint_header geometry",
     "nifti itk_files",
-    "volume intensity degradations networks devices losses metrics interpolation blur_estimator",
-    "protocol console",
+    "volume intensity degradations networks devices phase_kernels losses metrics interpolation blur_estimator",
+    "protocol console arrays",
     "checkpoint tiling datasets compiled training_state pictures",
     "super_resolver trainer",
     "evaluation",
     "demo",
     "run",
-    "cli worker",
+    "worker",
+    "cli",
     "__main__",
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}

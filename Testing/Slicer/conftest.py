@@ -1,0 +1,43 @@
+"""The module's folder becomes importable, as Slicer makes it; `slicer` is Slicer's own MRML (slicer-core)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "SRGAN3D"), str(ROOT)]
+os.environ["OMP_NUM_THREADS"] = "1"  # of the workers that these tests start
+os.environ["SRGAN3D_PYTHON"] = sys.executable
+
+
+@pytest.fixture
+def scene() -> Iterator[Any]:
+    """A new scene that knows sequences and has a subject hierarchy."""
+    one = slicer.vtkMRMLScene()
+    sequences = slicer.vtkSlicerSequencesLogic()
+    sequences.SetMRMLScene(one)
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(one)
+    yield one
+    one.Clear(True)
+
+
+@pytest.fixture
+def add_volume(scene: Any, small_head: np.ndarray) -> Any:
+    """add_volume(matrix, array=small_head, name=..., kind=...) -> a volume node of the scene, with a display node."""
+    from SRGAN3DSlicer import mrml
+
+    def add(matrix: np.ndarray, array: np.ndarray = small_head, name: str = "Kopf ü", kind: str = "vtkMRMLScalarVolumeNode") -> Any:
+        node = scene.AddNewNodeByClass(kind, name)
+        mrml.fill(node, array, matrix)
+        node.CreateDefaultDisplayNodes()
+        return node
+
+    return add

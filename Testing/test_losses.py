@@ -1,0 +1,120 @@
+"""Losses against numbers worked out by hand, and a discriminator that learns."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from SRGAN3DLib.configs import DiscriminatorConfig
+from SRGAN3DLib.errors import JobError
+from SRGAN3DLib.losses import CHARBONNIER_EPSILON, adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss
+from SRGAN3DLib.networks import Discriminator
+
+
+def volume(*values: float, shape: tuple[int, int, int] | None = None) -> torch.Tensor:
+    return torch.tensor(values).reshape(1, 1, *(shape or (1, 1, len(values))))
+
+
+# ---------------------------------------------------------------- equations (1) and (2)
+def test_equation_1() -> None:
+    real, fake = torch.tensor([[0.8], [1.2], [0.0]]), torch.tensor([[0.3], [-0.1], [0.5]])
+    # (0.04 + 0.04 + 1) / 3 / 2 + (0.09 + 0.01 + 0.25) / 3 / 2
+    assert discriminator_loss(real, fake).item() == pytest.approx(0.18 + 0.35 / 6)
+    assert discriminator_loss(torch.ones(4, 1), torch.zeros(4, 1)).item() == 0
+    assert discriminator_loss(torch.zeros(4, 1), torch.ones(4, 1)).item() == 1  # real and fake mistaken: a half of each
+    assert discriminator_loss(torch.full((4, 1), 0.5), torch.full((4, 1), 0.5)).item() == 0.25  # it cannot tell
+
+
+def test_real_and_fake_pull_apart() -> None:
+    """The released code's fault: both were taught the same answer. Here the gradients have opposite signs."""
+    answer = torch.full((2, 1), 0.5)
+    real, fake = answer.clone().requires_grad_(), answer.clone().requires_grad_()
+    discriminator_loss(real, fake).backward()
+    assert real.grad is not None and fake.grad is not None
+    assert real.grad.flatten().tolist() == [-0.25, -0.25]  # (0.5 - 1) / 2 voices
+    assert fake.grad.flatten().tolist() == [0.25, 0.25]
+
+
+def test_equation_2() -> None:
+    fake = torch.tensor([[0.3], [-0.1], [0.5]])
+    assert adversarial_loss(fake).item() == pytest.approx((0.49 + 1.21 + 0.25) / 3)
+    sr, hr = volume(1.0, 2.0, 4.0), volume(1.0, 4.0, 5.0)
+    total = 1.0 * content_loss("mse", sr, hr) + 0.01 * adversarial_loss(fake)
+    assert total.item() == pytest.approx(5 / 3 + 0.0065)
+
+
+def test_every_term_is_a_mean() -> None:
+    sr, hr = torch.zeros(2, 1, 3, 4, 5), torch.full((2, 1, 3, 4, 5), 2.0)
+    assert content_loss("mse", sr, hr).item() == 4 and content_loss("l1", sr, hr).item() == 2
+    ten = torch.rand(10, 1)
+    for loss in (adversarial_loss, lambda t: discriminator_loss(t, t)):
+        assert loss(ten).item() == pytest.approx(loss(ten.repeat(7, 1)).item())
+
+
+# ---------------------------------------------------------------- content
+def test_content_by_hand() -> None:
+    sr, hr = volume(0.0, 1.0, -2.0, 3.0), volume(0.0, 2.0, 1.0, 3.0)
+    assert content_loss("mse", sr, hr).item() == 2.5  # (0 + 1 + 9 + 0) / 4
+    assert content_loss("l1", sr, hr).item() == 1.0
+    e = CHARBONNIER_EPSILON
+    wanted = (2 * e + math.sqrt(1 + e * e) + math.sqrt(9 + e * e)) / 4 - e
+    assert content_loss("charbonnier", sr, hr).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_charbonnier_is_a_square_near_zero_and_an_absolute_value_far_away() -> None:
+    e, zero = CHARBONNIER_EPSILON, torch.zeros(1, dtype=torch.float64)
+    assert content_loss("charbonnier", zero, zero).item() == 0
+    assert content_loss("charbonnier", zero + e / 100, zero).item() == pytest.approx((e / 100) ** 2 / (2 * e), rel=1e-4)
+    assert content_loss("charbonnier", zero + 100 * e, zero).item() == pytest.approx(100 * e - e, rel=1e-3)
+    at_zero = zero.clone().requires_grad_()
+    content_loss("charbonnier", at_zero, zero).backward()
+    assert at_zero.grad is not None and at_zero.grad.item() == 0  # smooth where L1 has its corner
+
+
+def test_an_unknown_content_loss() -> None:
+    with pytest.raises(JobError, match="'psnr'.*mse, l1, charbonnier"):
+        content_loss("psnr", volume(1.0), volume(1.0))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- gradient difference
+def test_gradient_difference_by_hand() -> None:
+    sr, hr = volume(0.0, 1.0, 3.0), volume(0.0, -1.0, 4.0)
+    # |d sr| = 1, 2; |d hr| = 1, 5: ((1 - 1)^2 + (2 - 5)^2) / 2; K and J have one voxel and do not count
+    assert gradient_difference_loss(sr, hr).item() == 4.5
+    # with two axes: a step of 2 along J in sr only, nothing along I
+    sr, hr = volume(0.0, 0.0, 2.0, 2.0, shape=(1, 2, 2)), volume(0.0, 0.0, 0.0, 0.0, shape=(1, 2, 2))
+    assert gradient_difference_loss(sr, hr).item() == 2.0  # (4 + 0) / 2
+    assert gradient_difference_loss(volume(3.0), volume(5.0)).item() == 0
+
+
+def test_gradient_difference_sees_edges_not_levels() -> None:
+    hr = torch.randn(1, 1, 4, 5, 6, dtype=torch.float64)
+    assert gradient_difference_loss(hr + 7, hr).item() == pytest.approx(0, abs=1e-20)
+    assert gradient_difference_loss(-hr, hr).item() == 0
+    blurred = (hr + hr.roll(1, -1)) / 2
+    assert gradient_difference_loss(blurred, hr).item() > 0.1
+
+
+# ---------------------------------------------------------------- GAN sanity
+@pytest.mark.parametrize(("output", "norm"), [("linear", "batch"), ("sigmoid", "batch"), ("linear", "none")])
+def test_the_discriminator_learns_to_tell_sharp_from_blurred(output: str, norm: str) -> None:
+    torch.manual_seed(0)
+    network = Discriminator(DiscriminatorConfig(output=output, norm=norm, features=4, dense=16))  # type: ignore[arg-type]
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.999))
+
+    def batch(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        sharp = torch.rand(count, 1, 16, 16, 16)
+        return sharp, torch.nn.functional.avg_pool3d(sharp, 3, stride=1, padding=1, count_include_pad=False)
+
+    first = discriminator_loss(*map(network, batch(8))).item()
+    for _ in range(40):
+        loss = discriminator_loss(*map(network, batch(4)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    real, fake = map(network, batch(8))  # new ones
+    assert real.min() > fake.max()
+    assert real.mean() > 0.7 and fake.mean() < 0.3
+    assert discriminator_loss(real, fake).item() < 0.1 < first
