@@ -1,20 +1,23 @@
-"""The module as Slicer finds it. For now it loads and says what is to come; the panel is the next piece of work.
+"""The module as Slicer finds it: thin. Panel, logic, worker and MRML are in SRGAN3DSlicer/, the computation in SRGAN3DLib/.
 
-Slicer's own process never loads torch: of SRGAN3DLib only the contract is imported (errors, configs, events, jobs,
-checkpoint_header), and the computation will run in a process of its own.
+Slicer's own process never loads torch: the worker, a process of its own, does.
 """
 
 import sys
-from pathlib import Path
 
+import numpy as np
 import qt
+import slicer
 from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
+from SRGAN3DSlicer.logic import Logic
 
 
 class SRGAN3D(ScriptedLoadableModule):
@@ -23,61 +26,148 @@ class SRGAN3D(ScriptedLoadableModule):
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("Super-Resolution (SRGAN3D)")
-        self.parent.categories = [_("Image Synthesis")]
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
         self.parent.dependencies = []
         self.parent.contributors = ["SRGAN3D contributors"]
-        self.parent.helpText = _("Super-resolution of 3-D head MRI: the selected volume on a finer grid, in the same place.")
+        self.parent.helpText = _(
+            "Super-resolution of 3-D head MRI: the selected volume on a finer grid, in the same place. "
+            "Research software, not a medical device: the added detail is inferred, not measured. "
+            'See the <a href="https://github.com/SRGAN3D/SlicerSRGAN3D#in-3d-slicer">tutorial</a>.'
+        )
         self.parent.acknowledgementText = _(
             "After I. Sánchez and V. Vilaplana, 3D Medical Image Synthesis using Generative Adversarial Networks (womENCourage 2017), "
             "and Brain MRI super-resolution using 3D generative adversarial networks (arXiv 1812.11440)."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class SRGAN3DWidget(ScriptedLoadableModuleWidget):
-    """One text, and no control whose function does not exist yet."""
+def registerSampleData():
+    from SRGAN3DSlicer import sample_data
+
+    sample_data.register()
+
+
+class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Puts the panel into Slicer, and tells it when the scene or the user comes and goes."""
+
+    def __init__(self, parent=None):
+        self.parameters, self.connection = None, None
+        VTKObservationMixin.__init__(self)
+        ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
     def setup(self):
+        from SRGAN3DSlicer.panel import Panel
+
         ScriptedLoadableModuleWidget.setup(self)
-        models = ", ".join(SRGAN3DLogic().shippedModels()) or _("none")
-        text = _(
-            "This panel is to come: choose a volume, click Super-resolve, see the result in the same place, on a finer grid.\n\n"
-            "The program itself is here: in a terminal, srgan3d super-resolve INPUT OUTPUT does it on a saved volume.\n\n"
-            "Models in this installation: {models}"
-        ).format(models=models)
-        label = qt.QLabel(text)
-        label.wordWrap = True
-        label.textInteractionFlags = qt.Qt.TextSelectableByMouse
-        self.layout.addWidget(label)
-        self.layout.addStretch(1)
+        widget = slicer.util.loadUI(self.resourcePath("UI/SRGAN3D.ui"))
+        self.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.logic = SRGAN3DLogic()
+        self.panel = Panel(self.ui, self.logic)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.bind()
+
+    def cleanup(self):
+        """The module is reloaded or Slicer ends: no process stays."""
+        self.unbind()
+        self.removeObservers()
+        self.logic.cleanup()
+
+    def enter(self):
+        self.bind()
+        self.panel.refresh_torch()
+
+    def exit(self):
+        self.unbind()
+
+    def onSceneStartClose(self, caller, event):
+        self.unbind()
+
+    def onSceneEndClose(self, caller, event):
+        self.bind()
+
+    def bind(self):
+        """The scene's choices into the widgets, and back from then on."""
+        from SRGAN3DSlicer.parameters import Parameters
+
+        if self.connection is None:
+            self.parameters = Parameters(self.logic.getParameterNode())
+            self.panel.set_parameters(self.parameters)
+            self.connection = self.parameters.connectGui(self.ui)
+            self.panel.refresh()
+
+    def unbind(self):
+        if self.connection is not None:
+            self.parameters.disconnectGui(self.connection)
+            self.connection, self.parameters = None, None
+            self.panel.set_parameters(None)
+
+    def onReload(self):
+        """Slicer executes this file again; what it imports must come anew too."""
+        for name in [name for name in sys.modules if name.split(".")[0] in ("SRGAN3DLib", "SRGAN3DSlicer")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
 
-class SRGAN3DLogic(ScriptedLoadableModuleLogic):
-    """What works without a panel."""
+class SRGAN3DLogic(ScriptedLoadableModuleLogic, Logic):
+    """`SRGAN3DLogic().superResolve(volume)` returns the node; `superResolveAsync` a job. See SRGAN3DSlicer/logic.py."""
 
-    def shippedModels(self):
-        """The models that came with this installation: list of names."""
-        folder = str(libraryFolder())
-        if folder not in sys.path:
-            sys.path.append(folder)
-        from SRGAN3DLib.checkpoint_header import catalogue
-
-        return list(catalogue())
-
-
-def libraryFolder():
-    """The folder that holds SRGAN3DLib: this file's own once installed, the one above it in a checkout."""
-    here = Path(__file__).resolve().parent
-    return here if (here / "SRGAN3DLib").is_dir() else here.parent
+    def __init__(self, make_process=None):
+        ScriptedLoadableModuleLogic.__init__(self)
+        Logic.__init__(self, make_process, qt.QTimer())
+        self.timer.connect("timeout()", self.pump)
 
 
 class SRGAN3DTest(ScriptedLoadableModuleTest):
-    """Run by Reload and Test, and by ctest."""
+    """Run by Reload and Test (runTest) and by ctest (each test method)."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear(0)
 
     def runTest(self):
-        self.setUp()
-        self.test_modelsAreListedWithoutTorch()
+        for name in sorted(name for name in dir(self) if name.startswith("test_")):
+            self.setUp()
+            getattr(self, name)()
+        self.delayDisplay("Tests passed")
 
-    def test_modelsAreListedWithoutTorch(self):
+    def makeVolume(self):
+        """A small oblique volume: a soft ball in noise."""
+        from SRGAN3DSlicer import mrml
+
+        k, j, i = np.indices((24, 28, 26)) - 12
+        ball = 200.0 / (1 + np.exp(np.sqrt(k**2 + j**2 + i**2) - 9.0)) + np.random.default_rng(0).normal(20, 3, (24, 28, 26))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "ball")
+        turned = [[0.9, -0.3, 0, -20], [0.3, 0.9, 0, 10], [0, 0, 2, 5], [0, 0, 0, 1]]
+        mrml.fill(node, ball.astype(np.float32), turned)
+        node.CreateDefaultDisplayNodes()
+        return node
+
+    def test_inputsAreChecked(self):
+        from SRGAN3DSlicer import mrml
+
+        self.assertEqual(mrml.unfit(self.makeVolume()), "")
+        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        self.assertIn("label map", mrml.unfit(labels))
+
+    def test_superResolves(self):
+        """Where torch and a model are there; else it says what is missing."""
+        from SRGAN3DSlicer import install, preferences
+
+        from SRGAN3DLib.checkpoint_header import catalogue
+
+        if not (catalogue() and (install.state().ready or preferences.foreign_python())):
+            self.delayDisplay(f"Not computed: models {list(catalogue())}, {install.state().text}")
+            return
         before = "torch" in sys.modules
-        self.assertIsInstance(SRGAN3DLogic().shippedModels(), list)
+        node, logic = self.makeVolume(), SRGAN3DLogic()
+        try:
+            out = logic.superResolve(node, model=next(iter(catalogue())), device="cpu")
+        finally:
+            logic.cleanup()
+        boxes = [[0.0] * 6, [0.0] * 6]
+        node.GetRASBounds(boxes[0])
+        out.GetRASBounds(boxes[1])
+        self.assertLess(np.abs(np.subtract(*boxes)).max(), 1e-4)
         self.assertEqual("torch" in sys.modules, before)

@@ -46,6 +46,9 @@ GPU_SLAB = 1 << 22  # few enough for one fast kernel, enough to fill the device
 def _silent(part: float) -> None: ...
 
 
+exact_fp32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # fp32 is fp32 on GPUs too, not the 10 bits of TF32
+
+
 @dataclass(frozen=True)
 class Conv:
     """A convolution of stride 1 with its bias, then a LeakyReLU unless `slope` is 1."""
@@ -151,6 +154,7 @@ class CompiledGenerator:
         return trunk_halo(self.config)
 
     @torch.inference_mode()
+    @exact_fp32
     def trunk(self, image: Tensor, mtf: Mtf = None, keep: tuple[int, int] | None = None, tick: Tick = _silent) -> Tensor:
         """Image (1, input_channels, K, J, I) -> features (1, C, K, J, I), exact where the halo is inside or the volume ends.
 
@@ -225,6 +229,7 @@ class CompiledGenerator:
         return tail_halo(self.config)
 
     @torch.inference_mode()
+    @exact_fp32
     def tail(self, features: Tensor, image: Tensor, margins: Margins) -> Tensor:
         """The share that a core of k x j x i LR voxels has in the HR output: float32 (f*k + 2, f*j + 2, f*i + 2).
 
@@ -278,7 +283,8 @@ class CompiledGenerator:
         k, j, i = shape_kji
         sheet, width = j * i * self.dtype.itemsize, self.config.features
         slab = min(k, max(2, self.slab_voxels // (j * i))) + 2
-        return sheet * width * (2 * (k + 2) + 5 * slab)
+        scratch = 5 if self.onednn or self.device.type != "cpu" else 5 + 27  # without oneDNN, PyTorch unfolds the 27 taps
+        return sheet * width * (2 * (k + 2) + scratch * slab)
 
     def features_bytes(self, shape_kji: Triple) -> int:
         """What stays of a piece when `trunk` has ended."""
@@ -291,15 +297,13 @@ class CompiledGenerator:
         for stage, beyond in zip(self.stages, margins_wanted(self.config), strict=True):
             out = math.prod(n + 2 * b for n, b in zip(grid, beyond, strict=True))
             source = math.prod(n + 2 * (b + stage.reach) for n, b in zip(grid, beyond, strict=True))
-            given, inner, made = (
-                (stage.before or stage.convs[0]).weight.shape[1],
-                stage.convs[0].weight.shape[1],
-                sum(len(c.bias) for c in stage.convs),
-            )
+            given, inner = (stage.before or stage.convs[0]).weight.shape[1], stage.convs[0].weight.shape[1]
+            made = sum(len(conv.bias) for conv in stage.convs)
             total += (2 * source * given + 3 * source * inner + 2 * out * made) * self.dtype.itemsize
             grid = tuple(n * f for n, f in zip(grid, stage.factors, strict=True))  # type: ignore[assignment]
         places = len(self.output.bias)
-        return total + out * places * (self.dtype.itemsize + 12)
+        unfolded = 0 if self.onednn or self.device.type != "cpu" else 27 * source * inner * self.dtype.itemsize
+        return total + unfolded + out * places * (self.dtype.itemsize + 12)
 
 
 def trunk_halo(config: GeneratorConfig) -> int:

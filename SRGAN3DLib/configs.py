@@ -7,6 +7,7 @@ value outside its choices is a `JobError`. Triples run over the array axes (K, J
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ Upsampling = Literal["resize-conv", "subpixel", "subpixel-nn"]
 Content = Literal["mse", "l1", "charbonnier"]
 Blur = Literal["box", "gaussian", "kspace", "slice-profile", "random"]
 
+DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
 
+DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
 UNKNOWN_MTF = -1.0  # what a blur-aware network is told where nobody knows the blur
 
 T = TypeVar("T")
@@ -208,6 +211,11 @@ class TrainConfig:
         _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
         _check(self.batch >= 1 and self.patch >= 4, f"batch {self.batch} (>= 1), patch {self.patch} (>= 4)")
         _check(0 <= self.ema < 1, f"ema {self.ema}: 0 to below 1")
+        last = self.batch * math.prod(-(-self.patch * f // DISCRIMINATOR_STRIDE) for f in self.generator.factors)
+        _check(
+            not self.gan_steps or self.discriminator.norm == "none" or last > 1,
+            f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; larger ones are wanted",
+        )
         _check(min(self.validate_every, self.save_every) >= 1, "every interval is at least 1")
 
 

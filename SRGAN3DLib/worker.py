@@ -205,12 +205,17 @@ def hello() -> dict[str, Any]:
     try:
         from .devices import describe
 
-        answer["devices"] = [asdict(one) for one in describe()]
+        answer["devices"] = [_device(one) for one in describe()]
         usable = [one["device"] for one in answer["devices"] if one["usable"]]
         answer["self_test"] = "passed" if usable else "no device computes a small Conv3d rightly"
     except Exception as error:
         answer["self_test"] = one_line(f"{type(error).__name__}: {error}")
     return answer
+
+
+def _device(report: Any) -> dict[str, Any]:
+    what, why = (report.reason, "") if report.usable else (report.name, report.reason)
+    return {"device": report.name, "name": what, "usable": report.usable, "reason": why}
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

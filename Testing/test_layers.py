@@ -41,7 +41,7 @@ def library_imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ("SRGAN3DLib" if node.level else "") + ("." if node.level and node.module else "") + (node.module or "")
+            base = (path.parent.name if node.level else "") + ("." if node.level and node.module else "") + (node.module or "")
             names = [f"{base}.{alias.name}" for alias in node.names] if base == "SRGAN3DLib" else [base]
         found |= {name.split(".")[1] for name in names if name.startswith("SRGAN3DLib.")}
     return found - {"__version__"}

@@ -6,11 +6,13 @@ Plain arithmetic on the header of a checkpoint; no torch.
 import math
 from dataclasses import dataclass
 
+from slicer.i18n import tr as _
+
 from SRGAN3DLib.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.jobs import parse_bytes
 
-BASE_BYTES = 450 << 20  # what Python and torch hold before any volume
-CPU_FLOPS = 4e10  # what two cores of a laptop do in fp32; said to be rough until a run has been timed here
+BASE_BYTES = 270 << 20  # what Python and torch (CPU) hold before any volume; measured, as is the share below
+CPU_FLOPS = 8e10  # what two cores of a laptop do in fp32; said to be rough until a run has been timed here
 MARGIN = 0.15  # of the spacing, as SRGAN3DLib.super_resolver
 
 
@@ -32,7 +34,7 @@ def forecast(header: CheckpointHeader, shape_kji: tuple[int, int, int], voxels_p
     shape = tuple(n * f for n, f in zip(shape_kji, generator.factors, strict=True))
     output = 4 * math.prod(shape)
     held = BASE_BYTES + 8 * voxels + output
-    whole = held + 3 * 4 * generator.features * voxels
+    whole = held + 2 * 4 * generator.features * voxels
     limit = parse_bytes(memory_limit) if memory_limit else None
     needed = whole if limit is None else max(held, min(whole, limit))
     seconds = voxels / voxels_per_s if voxels_per_s else voxels * _operations(header) / CPU_FLOPS
@@ -57,13 +59,14 @@ def warnings(
     low, high = header.spacing_range_mm
     if high > 0 and (min(spacing_ijk) < (1 - MARGIN) * low or max(spacing_ijk) > (1 + MARGIN) * high):
         shown = " x ".join(f"{s:.2f}" for s in spacing_ijk)
-        found.append(f"Spacing {shown} mm: the model saw {low:.2f} to {high:.2f} mm.")
+        found.append(_("Spacing {shown} mm: the model saw {low:.2f} to {high:.2f} mm.").format(shown=shown, low=low, high=high))
     if min(shape_kji) < 16:
-        found.append(f"Only {min(shape_kji)} voxels along one axis: the model sees further than that, and its blur cannot be estimated.")
+        text = _("Only {n} voxels along one axis: the model sees further than that, and the blur cannot be estimated.")
+        found.append(text.format(n=min(shape_kji)))
     if sheared:
-        found.append("The grid is sheared (a tilted gantry?); the model saw right angles only.")
+        found.append(_("The grid is sheared (a tilted gantry?); the model saw right angles only."))
     if warped:
-        found.append("Under a transform that is not linear: the result goes under it too; spacings in space differ from those above.")
+        found.append(_("Under a transform that is not linear: the result goes under it too; spacings in space differ from these."))
     return found
 
 

@@ -1,10 +1,12 @@
 """PyTorch and the packages beside it: looked at without importing, installed on a click and never else."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 
 import slicer
+from slicer.i18n import tr as _
 
 from SRGAN3DLib.errors import ResourceError
 
@@ -23,16 +25,21 @@ class State:
 
 def state() -> State:
     """importlib.metadata only: a look must not load torch into Slicer."""
+    importlib.invalidate_caches()
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        return State(False, "PyTorch is not installed.", False)
+        return State(False, _("PyTorch is not installed."), False)
     numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
     if numbers < TORCH:
-        return State(False, f"PyTorch {version} is too old; {TORCH[0]}.{TORCH[1]} or newer is wanted.", False)
+        return State(
+            False,
+            _("PyTorch {version} is too old; {least} or newer is wanted.").format(version=version, least=f"{TORCH[0]}.{TORCH[1]}"),
+            False,
+        )
     absent = [name for name in PACKAGES if not _present(name.split(">=")[0])]
     if absent:
-        return State(False, f"PyTorch {version}; {', '.join(absent)} is not installed.")
+        return State(False, _("PyTorch {version}; {absent} is not installed.").format(version=version, absent=", ".join(absent)))
     return State(True, f"PyTorch {version}")
 
 
@@ -73,7 +80,7 @@ def _ensure_packages() -> None:
         from slicer import packaging
 
         packaging.pip_ensure(missing, requester="SRGAN3D")
-    elif slicer.util.confirmOkCancelDisplay(f"SRGAN3D needs {', '.join(missing)}. Install it now?", "SRGAN3D"):
+    elif slicer.util.confirmOkCancelDisplay(_("SRGAN3D needs {names}. Install it now?").format(names=", ".join(missing)), "SRGAN3D"):
         slicer.util.pip_install(" ".join(missing))
     else:
         raise ResourceError("refused")

@@ -28,6 +28,7 @@ from .worker_process import WorkerProcess, find_python, is_foreign
 LIBRARY = Path(__file__).resolve().parents[1]
 PYTHON_SETTING = "SRGAN3D/python"
 TICK_MS = 50
+_working: set = set()  # logics with a job under way: whoever made one may let go of it
 
 
 @dataclass
@@ -112,6 +113,8 @@ class SuperResolveRun:
         self.state = state
         shutil.rmtree(self.folder, ignore_errors=True)
         self.logic.runs.remove(self)
+        if state == "cancelled" and not self.logic.runs:
+            self.logic.client.stop()  # nothing of it is left: no process, no memory
         if state == "done":
             self.on_done(self)
         else:
@@ -247,6 +250,7 @@ class Logic:
             self.tick(False)
 
     def tick(self, on: bool) -> None:
+        (_working.add if on else _working.discard)(self)
         if self.timer is not None:
             self.timer.start(TICK_MS) if on else self.timer.stop()
 
@@ -280,9 +284,11 @@ def new_process() -> WorkerProcess:
     """Raises `ResourceError` where the setting or SRGAN3D_PYTHON names nothing."""
     python = find_python(_setting())
     environment = dict(os.environ)
-    if is_foreign(python) and hasattr(slicer.util, "startupEnvironment") and hasattr(slicer, "app"):
-        environment = dict(slicer.util.startupEnvironment())
+    if is_foreign(python):  # Slicer's libraries and packages are not its own
+        if hasattr(slicer, "app") and hasattr(slicer.app, "startupEnvironment"):
+            environment = dict(slicer.util.startupEnvironment())
         environment.pop("PYTHONHOME", None)
+        environment.pop("PYTHONPATH", None)
     folder = LIBRARY if (LIBRARY / "SRGAN3DLib").is_dir() else LIBRARY.parent
     return WorkerProcess(python, folder, environment)
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 from SRGAN3DLib.checkpoint_header import CheckpointHeader, catalogue, find_model, read_header
 from SRGAN3DLib.errors import SRGAN3DError
 
@@ -27,29 +29,42 @@ def lines(header: CheckpointHeader) -> list[tuple[str, str]]:
     """(label, value) rows for a person."""
     i, j, k = reversed(header.generator.factors)
     low, high = header.spacing_range_mm
-    scans = [str(one.get("scan") or one.get("name") or one.get("file") or "?") for one in header.training_data]
+    scans = [str(one.get("scan") or one.get("name") or one.get("file") or "?").removesuffix(".nii.gz") for one in header.training_data]
     rows = [
-        ("Factors", f"{i} x {j} x {k} along I, J, K"),
-        ("Contrast", ", ".join(header.contrasts) or "not stated"),
-        ("Spacing", f"{low:.2f} to {high:.2f} mm" if high > 0 else "not stated"),
-        ("Blur", f"trained on {header.degradation.kind}" + ("; is told the blur of the scan" if header.generator.blur_aware else "")),
-        ("Data", ", ".join(scans) or "not stated"),
-        ("Licence", header.licence),
+        (_("Factors"), _("{i} x {j} x {k} along I, J, K").format(i=i, j=j, k=k)),
+        (_("Contrast"), ", ".join(header.contrasts) or _("not stated")),
+        (_("Spacing"), _("{low:.2f} to {high:.2f} mm").format(low=low, high=high) if high > 0 else _("not stated")),
+        (
+            _("Blur"),
+            _("trained on {blur}").format(blur=blur(header)) + (_("; is told the blur of the scan") if header.generator.blur_aware else ""),
+        ),
+        (_("Data"), ", ".join(scans) or _("not stated")),
+        (_("Licence"), header.licence),
     ]
     if header.created:
-        rows.append(("Created", header.created))
+        rows.append((_("Created"), header.created))
     return rows
+
+
+def blur(header: CheckpointHeader) -> str:
+    """What the training scans were blurred with."""
+    return "a mixture of box, gaussian and k-space" if header.degradation.kind == "random" else header.degradation.kind
+
+
+def told(info: dict) -> str:
+    """What the model was told of the scan's blur, and where that came from."""
+    found = info.get("blur", {})
+    mtf = found.get("mtf_kji")
+    return f"{found.get('source')}" + (f", MTF at Nyquist {' / '.join(f'{v:.2f}' for v in mtf)} along K, J, I" if mtf else "")
 
 
 def measured(header: CheckpointHeader, info: dict) -> str:
     """What the result can honestly say of what was measured and what was inferred."""
     factors = header.generator.factors
     many = factors[0] * factors[1] * factors[2]
-    blur = info.get("blur", {})
-    mtf = blur.get("mtf_kji")
-    told = f"{blur.get('source')}" + (f", MTF at Nyquist {' / '.join(f'{v:.2f}' for v in mtf)} along K, J, I" if mtf else "")
-    return (
-        f"Measured: the input's voxels. Inferred: every voxel of the result; for each measured value there are {many}. "
-        f"The model was trained on {header.degradation.kind} blur; of this scan's blur it was told: {told}. "
+    text = _(
+        "Measured: the input's voxels. Inferred: every voxel of the result; for each measured value there are {many}. "
+        "The model was trained on {blur} blur; of this scan's blur it was told: {told}. "
         "Detail finer than the input's grid comes from the training scans, and no diagnosis may rest on it."
     )
+    return text.format(many=many, blur=blur(header), told=told(info))

@@ -4,6 +4,7 @@ Measured facts behind this are in the comments; matrices act on (i, j, k, 1), vo
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,21 @@ def spacing_kji(node: Any) -> tuple[float, float, float]:
 
 def shape_kji(node: Any) -> tuple[int, int, int]:
     return tuple(reversed(node.GetImageData().GetDimensions()))
+
+
+def voxel_count(node: Any, roi: Any) -> int:
+    """Of the volume, or of its part within a Markups ROI."""
+    found = region(node, roi)
+    return math.prod(shape_kji(node) if found is None else [past - first for first, past in found])
+
+
+def first_fit(scene: Any) -> Any:
+    """The first volume of the scene that could be super-resolved, or None."""
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
+        node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
+        if not unfit(node):
+            return node
+    return None
 
 
 def is_sheared(node: Any) -> bool:

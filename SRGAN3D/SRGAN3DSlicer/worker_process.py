@@ -101,7 +101,8 @@ class WorkerProcess:
                 os.killpg(self.child.pid, signal.SIGKILL)
         elif self.child.poll() is None:
             subprocess.run(["taskkill", "/F", "/T", "/PID", str(self.child.pid)], capture_output=True, **_own_group())
-        self.child.wait(10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.child.wait(5)
 
 
 def find_python(setting: str = "") -> str:
@@ -121,7 +122,8 @@ def is_foreign(python: str) -> bool:
 
 
 def worker_environment(base: dict[str, str], folder: Path) -> dict[str, str]:
-    return {**base, "PYTHONPATH": str(folder), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1"}
+    path = os.pathsep.join(one for one in (str(folder), base.get("PYTHONPATH", "")) if one)
+    return {**base, "PYTHONPATH": path, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1"}
 
 
 def _own_group() -> dict:

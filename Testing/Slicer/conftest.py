@@ -14,6 +14,7 @@ import slicer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SRGAN3D"), str(ROOT)]
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ["OMP_NUM_THREADS"] = "1"  # of the workers that these tests start
 os.environ["SRGAN3D_PYTHON"] = sys.executable
 
@@ -41,3 +42,11 @@ def add_volume(scene: Any, small_head: np.ndarray) -> Any:
         return node
 
     return add
+
+
+@pytest.fixture
+def app(scene: Any) -> Any:
+    """The parts of Slicer's application that slicer-core lacks, and PySide6 in the manners of PythonQt."""
+    import slicer_double
+
+    return slicer_double.install(scene)

@@ -1,0 +1,65 @@
+"""What the panel says of a model, of a result to come and of one that is there."""
+
+import html
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from . import forecast, model_card, mrml
+from .logic import output_name
+
+
+def blurs() -> dict[str, str]:
+    """Ids of what the model can be told of the blur, in words; ids are kept, words are translated."""
+    return {
+        "auto": _("Automatic"),
+        "unknown": _("Unknown (tell the model nothing)"),
+        "gaussian": _("Gaussian, 1 voxel wide"),
+        "box": _("Box (slices without gaps)"),
+        "kspace": _("k-space limited (3-D acquisition)"),
+    }
+
+
+def precisions() -> dict[str, str]:
+    return {"auto": _("Automatic"), "fp32": _("32 bits"), "bf16": _("16 bits (bf16)"), "fp16": _("16 bits (fp16)")}
+
+
+def modes() -> dict[str, str]:
+    return {"fade": _("Fade"), "checkerboard": _("Checkerboard"), "side by side": _("Side by side")}
+
+
+def card(header: Any, voxels_per_s: float | None) -> str:
+    """The model's card as a small table."""
+    if header is None:
+        return _("No model came with this installation. Add a checkpoint file.")
+    speed = _("{s:.1f} s a million voxels").format(s=1e6 / voxels_per_s) if voxels_per_s else _("not measured yet")
+    rows = [*model_card.lines(header), (_("Time here"), speed)]
+    cells = "".join(f"<tr><td>{html.escape(a)}:&nbsp;</td><td>{html.escape(b)}</td></tr>" for a, b in rows)
+    return f"<table>{cells}</table>"
+
+
+def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memory_limit: str) -> str:
+    """Size, memory and time of the result to come."""
+    shape = mrml.shape_kji(node) if region is None else tuple(b - a for a, b in reversed(region))
+    found = forecast.forecast(header, shape, voxels_per_s, memory_limit)
+    about = _("about {time}") if found.timed else _("roughly {time} (not measured on this machine yet)")
+    return _("Result: {name}, {size} voxels, {mb}. Memory: {memory}. Time: {time}.").format(
+        name=output_name(node.GetName(), header),
+        size=" x ".join(map(str, reversed(found.shape_kji))),
+        mb=forecast.in_words(found.output_bytes),
+        memory=forecast.in_words(found.bytes_needed),
+        time=about.format(time=forecast.clock(found.seconds)),
+    )
+
+
+def notes(header: Any, node: Any) -> str:
+    """What about this volume lies outside what the model saw, a line each."""
+    lines = forecast.warnings(header, node.GetSpacing(), mrml.shape_kji(node), mrml.is_sheared(node), mrml.is_warped(node))
+    return "\n".join(_("Note: {text}").format(text=line) for line in lines)
+
+
+def citation(info: dict) -> str:
+    return (
+        "I. Sánchez, V. Vilaplana: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440, 2018; "
+        f"computed with SRGAN3D {info.get('version', '')}, model {info['model']['name']} (SHA-256 {info['model']['sha256'][:12]})."
+    )

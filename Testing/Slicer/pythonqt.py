@@ -1,0 +1,229 @@
+"""Thin doubles of PythonQt over PySide6: what slicer.md measured, and nothing that PySide6 alone would forgive.
+
+- properties are values: `button.text`, `combo.count`; `button.text()` is a TypeError ("'str' object is not callable");
+- an unknown attribute cannot be set on a widget (AttributeError);
+- `connect("clicked(bool)", f)` returns True; a wrong signature returns False and only prints;
+- an exception in a slot is printed and swallowed; `swallowed` lists them, for tests to look at;
+- `a is b` may be False for the same widget: wrappers are made anew.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from PySide6 import QtCore, QtUiTools, QtWidgets
+from PySide6.QtCore import QMetaObject
+
+swallowed: list[BaseException] = []
+
+
+class Wrapped:
+    """A Qt object as PythonQt shows it."""
+
+    def __init__(self, target: QtCore.QObject):
+        object.__setattr__(self, "_target", target)
+
+    def __getattr__(self, name: str) -> Any:
+        target = object.__getattribute__(self, "_target")
+        if name == "name":
+            return target.objectName()
+        if target.metaObject().indexOfProperty(name) >= 0:
+            return target.property(name)
+        found = getattr(target, name)
+        return _through(found) if callable(found) and not isinstance(found, type) else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._target.metaObject().indexOfProperty(name) < 0:
+            raise AttributeError(f"{self._target.metaObject().className()} has no attribute {name!r}")
+        self._target.setProperty(name, value)
+
+    def connect(self, signature: str, slot: Any) -> bool:
+        normalized = bytes(QMetaObject.normalizedSignature(signature)).decode()
+        real = getattr(self._target, "signatures", {}).get(normalized, normalized)
+        if self._target.metaObject().indexOfSignal(real) < 0:
+            print(f"QObject::connect: no such signal {signature}")
+            return False
+
+        def guarded(*arguments: Any) -> None:
+            try:
+                slot(*arguments)
+            except BaseException as error:
+                traceback.print_exc()
+                swallowed.append(error)
+
+        name, types = real[:-1].split("(")
+        signal = getattr(self._target, name)
+        overloads = {"int": int, "bool": bool, "double": float}
+        (signal[overloads[types]] if types in overloads and "," not in types else signal).connect(guarded)
+        return True
+
+    def className(self) -> str:
+        return self._target.metaObject().className()
+
+    def children(self) -> list[Wrapped]:
+        return [Wrapped(child) for child in self._target.children()]
+
+
+def _through(method: Any) -> Any:
+    """Arguments and results cross the border: PythonQt objects on one side, PySide6's on the other."""
+
+    def call(*arguments: Any) -> Any:
+        result = method(*(a._target if isinstance(a, Wrapped) else a for a in arguments))
+        return Wrapped(result) if isinstance(result, QtCore.QObject) else result
+
+    return call
+
+
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """The nodes of a class in a scene, by name; `None` first where that is allowed."""
+
+    nodeChanged = QtCore.Signal(object)
+    signatures = {"currentNodeChanged(vtkMRMLNode*)": "nodeChanged(PyObject)"}  # noqa: RUF012
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None):
+        super().__init__(parent)
+        self.scene, self.types, self.none, self.none_display, self.nodes = None, [], False, "None", [None]
+        self.currentIndexChanged.connect(lambda _: self.nodeChanged.emit(self.currentNode()))
+
+    def event(self, event: QtCore.QEvent) -> bool:
+        if event.type() == QtCore.QEvent.Type.DynamicPropertyChange:
+            self.types = list(self.property("nodeTypes") or [])
+            self.none = bool(self.property("noneEnabled"))
+            self.none_display = self.property("noneDisplay") or "None"
+        return super().event(event)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self.scene = scene
+        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndCloseEvent"):
+            scene.AddObserver(getattr(type(scene), event), lambda *_: self.fill())
+        self.fill()
+
+    def fill(self) -> None:
+        current = self.currentNode()
+        children = bool(self.property("showChildNodeTypes"))
+        self.blockSignals(True)
+        self.clear()
+        self.nodes = [None] if self.none else []
+        for kind in self.types:
+            for number in range(self.scene.GetNumberOfNodesByClass(kind)):
+                node = self.scene.GetNthNodeByClass(number, kind)
+                if (children or node.GetClassName() == kind) and not node.GetHideFromEditors():
+                    self.nodes.append(node)
+        self.addItems([self.none_display if node is None else node.GetName() for node in self.nodes])
+        self.blockSignals(False)
+        self.setCurrentNode(current if current in self.nodes else None)
+        if self.currentNode() is not current:
+            self.nodeChanged.emit(self.currentNode())
+
+    def currentNode(self) -> Any:
+        at = self.currentIndex()
+        return self.nodes[at] if 0 <= at < len(self.nodes) else None
+
+    def nodeCount(self) -> int:
+        return len([node for node in self.nodes if node is not None])
+
+    def setCurrentNode(self, node: Any) -> None:
+        self.setCurrentIndex(self.nodes.index(node) if node in self.nodes else -1)
+
+
+class ctkCollapsibleButton(QtWidgets.QWidget):
+    """A header that hides what is below it."""
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None):
+        super().__init__(parent)
+        self.head = QtWidgets.QToolButton(self)
+        self.head.setObjectName("")
+        self.head.setToolButtonStyle(QtCore.Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setAutoRaise(True)
+        self.head.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        font = self.head.font()
+        font.setBold(True)
+        self.head.setFont(font)
+
+    def event(self, event: QtCore.QEvent) -> bool:
+        kinds = (QtCore.QEvent.Type.DynamicPropertyChange, QtCore.QEvent.Type.Show, QtCore.QEvent.Type.Polish)
+        if event.type() in kinds and self.layout() is not None:
+            self._arrange()
+        return super().event(event)
+
+    def _arrange(self) -> None:
+        collapsed = bool(self.property("collapsed"))
+        self.head.setText(self.property("text") or "")
+        self.head.setArrowType(QtCore.Qt.ArrowType.RightArrow if collapsed else QtCore.Qt.ArrowType.DownArrow)
+        self.head.adjustSize()
+        self.layout().setContentsMargins(14, self.head.height() + 4, 4, 4)
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
+            if child is not self.head and collapsed:
+                child.setVisible(False)
+        self.setMaximumHeight(self.head.height() + 2 if collapsed else 16777215)
+
+
+class qMRMLWidget(QtWidgets.QWidget):
+    """Hands its scene to every node selector below it, as the .ui's connections do in Slicer."""
+
+    mrmlSceneChanged = QtCore.Signal(object)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        for selector in self.findChildren(qMRMLNodeComboBox):
+            selector.setMRMLScene(scene)
+
+
+class Loader(QtUiTools.QUiLoader):
+    def createWidget(self, kind: str, parent: Any = None, name: str = "") -> QtWidgets.QWidget:
+        own = {one.__name__: one for one in (qMRMLNodeComboBox, ctkCollapsibleButton, qMRMLWidget)}
+        if kind not in own:
+            return super().createWidget(kind, parent, name)
+        widget = own[kind](parent)
+        widget.setObjectName(name)
+        return widget
+
+
+def load_ui(path: str) -> Wrapped:
+    found = Loader().load(path)
+    assert found is not None, path
+    return Wrapped(found)
+
+
+def child_widgets(widget: Wrapped) -> Any:
+    """As slicer.util.childWidgetVariables: an object whose attributes are the named widgets."""
+    ui = type("Ui", (), {})()
+    for child in widget._target.findChildren(QtWidgets.QWidget):
+        if child.objectName().isidentifier() and not child.objectName().startswith("qt_"):
+            setattr(ui, child.objectName(), Wrapped(child))
+    return ui
+
+
+class QTimer(Wrapped):
+    def __init__(self) -> None:
+        super().__init__(QtCore.QTimer())
+
+
+class QSettings:
+    """In memory, of text only, as an ini file gives back."""
+
+    values: dict[str, str] = {}  # noqa: RUF012
+
+    def value(self, key: str, default: Any = None) -> Any:
+        return self.values.get(key, default)
+
+    def setValue(self, key: str, value: Any) -> None:
+        self.values[key] = str(value)
+
+
+class QFileDialog:
+    answer = ""
+
+    @staticmethod
+    def getOpenFileName(*_: Any) -> str:
+        return QFileDialog.answer
+
+
+class QApplication:
+    @staticmethod
+    def clipboard() -> Wrapped:
+        return Wrapped(QtWidgets.QApplication.clipboard())
+
+
+class Qt:
+    ToolTipRole = int(QtCore.Qt.ItemDataRole.ToolTipRole)

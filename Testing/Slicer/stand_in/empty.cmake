@@ -1,0 +1,1 @@
+# Slicer's own files of these names do what no test here needs.

@@ -1,0 +1,218 @@
+"""The logic with real worker processes on a real scene: the same result by every way, and the scene untouched by what fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import slicer
+from grids import LEFT_HANDED, OBLIQUE, SHEARED
+from SRGAN3DSlicer import logic as logic_module
+from SRGAN3DSlicer import mrml, worker_client, worker_process
+from SRGAN3DSlicer.logic import Logic
+
+from SRGAN3DLib.cli import main
+from SRGAN3DLib.errors import Cancelled, CheckpointError, JobError, ResourceError, SRGAN3DError, VolumeError
+from SRGAN3DLib.events import Progress
+from SRGAN3DLib.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def logic() -> Iterator[Logic]:
+    """One warm worker for the whole file."""
+    one = Logic()
+    yield one
+    one.cleanup()
+    assert not one.runs
+
+
+def saved(scene: Any) -> str:
+    """The scene as text, every node and attribute."""
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    return scene.GetSceneXMLString()
+
+
+def wait(logic: Logic, run: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while run.state == "running":
+        assert time.monotonic() < end
+        logic.pump()
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def until_computing(logic: Logic, seen: list) -> None:
+    end = time.monotonic() + 60
+    while not any(isinstance(event, Progress) and event.stage == "network" for event in seen):
+        assert time.monotonic() < end
+        logic.pump()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("matrix", [OBLIQUE, LEFT_HANDED, SHEARED], ids=["oblique", "left-handed", "sheared"])
+def test_script_and_command_line_agree(
+    logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path, tmp_path: Path, matrix: np.ndarray
+) -> None:
+    node = add_volume(matrix)
+    out = logic.superResolve(node, model=str(tiny_model), device="cpu", precision="fp32")
+    Volume.from_array(small_head, matrix).write(tmp_path / "in.nrrd")
+    options = ["--model", str(tiny_model), "--device", "cpu", "--precision", "fp32", "--quiet"]
+    assert main(["super-resolve", str(tmp_path / "in.nrrd"), str(tmp_path / "out.nrrd"), *options]) == 0
+    by_cli = Volume.read(tmp_path / "out.nrrd")
+    assert out.GetName() == "Kopf ü SR x2"
+    assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
+    assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-9
+    assert out.GetAttribute("SRGAN3D.Model") == "tiny"
+
+
+def test_second_job_has_no_start(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path) -> None:
+    options = {"model": str(tiny_model), "device": "cpu"}
+    node = add_volume(OBLIQUE)
+    logic.superResolve(node, **options)
+    run = logic.superResolve(node, wait=False, **options)
+    begun = time.monotonic()
+    wait(logic, run)
+    assert time.monotonic() - begun - run.infos[0]["seconds"] < 0.5
+
+
+def test_roi_list_given_output_and_integers(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path) -> None:
+    options = {"model": str(tiny_model), "device": "cpu", "precision": "fp32", "blur": "gaussian"}
+    node = add_volume(OBLIQUE, small_head.astype(np.int16))
+    whole = logic.superResolve(node, **options)
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetCenter((OBLIQUE @ [20, 20, 20, 1])[:3])
+    roi.SetSize(8, 8, 8)
+    (i, i_end), (j, j_end), (k, k_end) = mrml.region(node, roi)
+    target = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")
+    part = logic.superResolve(node, target, roi=roi, **options)
+    wanted = mrml.array_of(whole)[2 * k : 2 * k_end, 2 * j : 2 * j_end, 2 * i : 2 * i_end]
+    assert part is target and np.abs(mrml.array_of(part) - wanted).max() <= 1e-5 * np.ptp(small_head)
+    both = logic.superResolve([node, add_volume(SHEARED, name="zwei")], factors=(2, 2, 2), **options)
+    assert [one.GetName() for one in both] == ["Kopf ü SR x2_1", "zwei SR x2"]
+
+
+def test_every_frame_of_a_sequence(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path) -> None:
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "frames")
+    for n in range(2):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        mrml.fill(frame, small_head * (n + 1), OBLIQUE)
+        sequence.SetDataNodeAtValue(frame, str(n))
+    proxy = add_volume(OBLIQUE)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    browser.AddProxyNode(proxy, sequence, False)
+    out = logic.superResolve(proxy, model=str(tiny_model), allFrames=True, device="cpu")
+    made = browser.GetSequenceNode(out)
+    ends = [mrml.array_of(made.GetNthDataNode(n)).max() for n in range(2)]
+    assert ends[1] == pytest.approx(2 * ends[0], rel=0.02)
+    with pytest.raises(JobError, match="shows no sequence"):
+        logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model), allFrames=True)
+
+
+def test_cancel_leaves_the_scene(logic: Logic, scene: Any, add_volume: Any, slow_model: Path) -> None:
+    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
+    before, seen, errors = saved(scene), [], []
+    run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append, onError=errors.append)
+    until_computing(logic, seen)
+    begun = time.monotonic()
+    pid = logic.client.hello["pid"]
+    run.cancel()
+    wait(logic, run)
+    assert time.monotonic() - begun < worker_client.CANCEL_S + 0.7
+    assert gone(pid)
+    assert run.state == "cancelled" and isinstance(errors[0], Cancelled) and not run.folder.exists()
+    assert saved(scene) == before
+
+
+@pytest.mark.parametrize("way", ["removed", "closed"])
+def test_input_gone_while_running(logic: Logic, scene: Any, add_volume: Any, slow_model: Path, way: str) -> None:
+    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
+    seen: list = []
+    run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
+    until_computing(logic, seen)
+    scene.RemoveNode(node) if way == "removed" else scene.Clear(0)
+    wait(logic, run)
+    assert run.state == "cancelled" and way in str(run.error)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+
+
+def test_killed_worker_is_told_and_replaced(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
+    logic = Logic()
+    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
+    before, seen = saved(scene), []
+    run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
+    until_computing(logic, seen)
+    os.kill(logic.client.hello["pid"], signal.SIGKILL)
+    wait(logic, run)
+    assert run.state == "failed" and "ended unexpectedly" in str(run.error) and saved(scene) == before
+    assert logic.superResolve(node, model=str(tiny_model), device="cpu") is not None
+    pid = logic.client.hello["pid"]
+    logic.cleanup()
+    assert gone(pid)
+
+
+def test_launcher_and_its_child_both_go(tmp_path: Path) -> None:
+    """PythonSlicer's manners: a launcher that starts Python; a kill of our process alone would leave Python."""
+    launcher = tmp_path / "PythonSlicer"
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
+    launcher.chmod(0o755)
+    process = worker_process.WorkerProcess(str(launcher), Path(logic_module.LIBRARY.parent), dict(os.environ))
+    client = worker_client.WorkerClient(lambda: process)
+    client.start()
+    while client.hello is None:
+        client.pump()
+        time.sleep(0.01)
+    python = psutil.Process(client.hello["pid"])
+    assert python.pid != process.child.pid
+    process.kill()
+    assert psutil.wait_procs([python], 5)[1] == []
+
+
+def test_what_can_be_seen_at_once_is_said_at_once(
+    logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    node, labels = add_volume(OBLIQUE), add_volume(OBLIQUE, kind="vtkMRMLLabelMapVolumeNode")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(tiny_model.read_bytes()[:-10])
+    before = saved(scene)
+    for kind, words, arguments in (
+        (VolumeError, "label map", {"inputVolume": labels}),
+        (VolumeError, "no volume", {"inputVolume": None}),
+        (JobError, "is the input itself", {"inputVolume": node, "outputVolume": node}),
+        (JobError, "scalar volume is wanted", {"inputVolume": node, "outputVolume": labels}),
+        (CheckpointError, "no such file", {"inputVolume": node, "model": "none"}),
+        (CheckpointError, "truncated", {"inputVolume": node, "model": str(damaged)}),
+        (JobError, r"model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
+        (JobError, "0 volumes", {"inputVolume": []}),
+    ):
+        with pytest.raises(kind, match=words):
+            logic.superResolve(**({"model": str(tiny_model)} | arguments))
+    for options, words in (({"device": "cuda:7"}, "cuda:7"), ({"blur": "fog"}, "fog"), ({"memoryLimit": "70M"}, "70M")):
+        with pytest.raises(SRGAN3DError, match=words):  # what only the worker can know
+            logic.superResolve(node, model=str(tiny_model), **options)
+    assert saved(scene) == before
+    monkeypatch.setenv("SRGAN3D_PYTHON", str(tmp_path / "nothing"))
+    with pytest.raises(ResourceError, match="SRGAN3D_PYTHON names"):
+        Logic().superResolve(node, model=str(tiny_model))
+
+
+def test_full_disk_is_one_line(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model))
+    assert logic.runs == []

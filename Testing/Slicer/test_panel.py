@@ -1,0 +1,202 @@
+"""The panel, offscreen: what the user sees and clicks, with a made-up process; one run with a real one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pythonqt
+import slicer
+import slicer_double
+from fake_process import HELLO, FakeProcess
+from grids import OBLIQUE, SHEARED
+from panel_scenarios import SCENARIOS, Bench
+
+from SRGAN3DLib.errors import JobError
+
+
+def make(model: Path | str, process: Any = FakeProcess) -> Bench:
+    from SRGAN3DSlicer import preferences
+
+    import SRGAN3D
+
+    if isinstance(model, Path):
+        preferences.add_model(str(model))
+    widget = SRGAN3D.SRGAN3DWidget()
+    widget.setup()
+    return Bench(widget, str(model), process)
+
+
+@pytest.fixture
+def bench(app: Any, tiny_model: Path) -> Iterator[Bench]:
+    Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
+    Bench.add_volume()
+    one = make(tiny_model)
+    yield one
+    one.widget.cleanup()
+    assert pythonqt.swallowed == [] and slicer_double.boxes == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_panel(bench: Bench, name: str) -> None:
+    SCENARIOS[name](bench)
+
+
+@pytest.mark.parametrize(
+    ("hello", "words"),
+    [
+        ({"torch": None, "missing": [{"package": "torch", "reason": "No module named 'torch'"}]}, "Failed: torch cannot be loaded"),
+        ({"protocol": 3}, "Failed: PythonSlicer: speaks protocol 3"),
+        ({"self_test": "no device computes rightly"}, "Failed: no device is usable"),
+    ],
+)
+def test_unhappy_workers(bench: Bench, hello: dict, words: str) -> None:
+    bench.logic.client.make = lambda: FakeProcess(HELLO | hello)
+    bench.click()
+    assert bench.ui.statusLabel.text.startswith(words) and bench.ui.applyButton.enabled
+
+
+def test_no_interpreter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from SRGAN3DSlicer import logic
+
+    monkeypatch.setenv("SRGAN3D_PYTHON", "nowhere/python")
+    bench.logic.client.make = logic.new_process
+    bench.click()
+    assert bench.ui.statusLabel.text.startswith("Failed: SRGAN3D_PYTHON names nowhere/python")
+
+
+def test_what_forbids_the_click(bench: Bench, add_volume: Any, small_head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    ui = bench.ui
+    ui.inputSelector.setCurrentNode(add_volume(OBLIQUE, small_head[:1], "flat"))
+    assert not ui.applyButton.enabled and "2-D image" in ui.forecastLabel.text
+    ui.inputSelector.setCurrentNode(add_volume(SHEARED, name="tilted"))
+    assert ui.applyButton.enabled and "sheared" in ui.warningLabel.text
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetCenter((9000, 0, 0))
+    roi.SetSize(5, 5, 5)
+    ui.roiSelector.setCurrentNode(roi)
+    assert not ui.applyButton.enabled and "holds no voxel" in ui.forecastLabel.text
+    ui.roiSelector.setCurrentNode(None)
+    from SRGAN3DSlicer import install
+
+    monkeypatch.delenv("SRGAN3D_PYTHON")
+    monkeypatch.setattr(install, "state", lambda: install.State(False, "PyTorch is not installed.", False))
+    bench.panel.refresh_torch()
+    assert not ui.applyButton.enabled and ui.torchLabel.text == "PyTorch is not installed."
+    ui.installButton.click()
+    assert ui.statusLabel.text.startswith("Not installed: the extension PyTorch is absent")
+
+
+def test_models_are_added_and_refused(bench: Bench, slow_model: Path, tmp_path: Path) -> None:
+    pickle = tmp_path / "evil.safetensors"
+    pickle.write_bytes(b"PK\x03\x04 and so on")
+    pythonqt.QFileDialog.answer = str(pickle)
+    bench.ui.addModelButton.click()
+    assert "Not added" in bench.ui.statusLabel.text and "pickle" in bench.ui.statusLabel.text
+    pythonqt.QFileDialog.answer = str(slow_model)
+    bench.ui.addModelButton.click()
+    assert bench.panel.header.name == "slow" and bench.widget.parameters.model == str(slow_model)
+    again = make(slow_model)
+    assert again.ui.modelCombo.findData(str(slow_model)) >= 0
+    again.widget.cleanup()
+
+
+def test_choices_live_in_the_scene(bench: Bench, tiny_model: Path) -> None:
+    bench.choose(bench.ui.blurCombo, "kspace")
+    bench.choose(bench.ui.precisionCombo, "fp32")
+    bench.ui.memorySpin.setValue(3.5)
+    bench.widget.exit()
+    bench.widget.enter()
+    bench.click()
+    asked = bench.process.told[-1]
+    assert (asked["blur"], asked["precision"], asked["memory_limit"]) == ("kspace", "fp32", "3.5G")
+    other = make(tiny_model)
+    assert other.ui.memorySpin.value == 3.5 and other.ui.blurCombo.currentIndex == bench.ui.blurCombo.currentIndex
+    other.widget.cleanup()
+
+
+def test_states_have_no_other_ways() -> None:
+    from SRGAN3DSlicer.states import Machine, State
+
+    machine = Machine()
+    with pytest.raises(AssertionError):
+        machine.go(State.DONE)
+    machine.go(State.STARTING)
+    assert machine.busy
+
+
+def test_doubles_behave_as_pythonqt(app: Any) -> None:
+    from PySide6 import QtWidgets
+
+    button = pythonqt.Wrapped(QtWidgets.QPushButton("text"))
+    assert button.text == "text"
+    with pytest.raises(TypeError, match="'str' object is not callable"):
+        button.text()
+    with pytest.raises(AttributeError):
+        button.colour = 3
+    assert button.connect("clicked(bool)", lambda _: 1 / 0) and not button.connect("clicked(int)", print)
+    button.click()
+    assert isinstance(pythonqt.swallowed.pop(), ZeroDivisionError)
+
+
+def test_module_and_self_test(app: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slicer's own entry points: the module's credits, the self-test (here with the tiny model as the shipped one)."""
+    import SRGAN3D
+    from SRGAN3DLib import checkpoint_header
+
+    parent = type("Parent", (), {})()
+    SRGAN3D.SRGAN3D(parent)
+    assert parent.categories == ["Image Synthesis"] and parent.contributors and parent.acknowledgementText and parent.helpText
+    assert app.started == [SRGAN3D.registerSampleData]
+    monkeypatch.setattr(checkpoint_header, "catalogue", lambda: {str(tiny_model): tiny_model})
+    SRGAN3D.SRGAN3DTest().runTest()
+
+
+def test_sample_data_is_the_truth_made_coarse(app: Any, add_volume: Any, small_head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    import types
+
+    from SRGAN3DSlicer import mrml, sample_data
+
+    truth, registered = add_volume(OBLIQUE, name="MRHead"), []
+
+    class SampleDataLogic:
+        registerCustomSampleDataSource = staticmethod(lambda **source: registered.append(source))
+
+        def downloadSample(self, name: str) -> Any:
+            return truth
+
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = SampleDataLogic  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    sample_data.register()
+    (coarse,) = registered[0]["customDownloader"](None)
+    boxes = [[0.0] * 6, [0.0] * 6]
+    truth.GetRASBounds(boxes[0])
+    coarse.GetRASBounds(boxes[1])
+    assert np.abs(np.subtract(*boxes)).max() < 1e-9
+    assert mrml.array_of(coarse)[3, 4, 5] == pytest.approx(small_head[6:8, 8:10, 10:12].mean(), rel=1e-5)
+
+
+def test_click_script_and_worker_agree(app: Any, add_volume: Any, tiny_model: Path) -> None:
+    """A real worker behind the panel: the click's result is the script's, under the same parent."""
+    from SRGAN3DSlicer import mrml
+
+    node = add_volume(OBLIQUE)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "T")
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    one = make(tiny_model, process=None)
+    one.ui.applyButton.click()
+    one.until("done", "failed")
+    clicked = slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2")
+    scripted = one.logic.superResolve(node, model=str(tiny_model))
+    assert clicked.GetTransformNodeID() == transform.GetID() == scripted.GetTransformNodeID()
+    assert np.abs(mrml.array_of(clicked) - mrml.array_of(scripted)).max() == 0
+    assert np.allclose(mrml.ijk_to_ras(clicked), mrml.ijk_to_ras(scripted))
+    with pytest.raises(JobError):
+        one.logic.superResolve(node, node)
+    one.widget.cleanup()
+    assert pythonqt.swallowed == [] and slicer_double.boxes == []

@@ -1,0 +1,167 @@
+"""Training on real files: both stages, same seed same run, killed and resumed without a trace, bad steps left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from grids import OBLIQUE
+
+from SRGAN3DLib.checkpoint import Checkpoint
+from SRGAN3DLib.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig
+from SRGAN3DLib.errors import Cancelled, CheckpointError, JobError, SRGAN3DError, VolumeError
+from SRGAN3DLib.events import Event, Log
+from SRGAN3DLib.trainer import TOLERATED_BAD_STEPS, Trainer
+from SRGAN3DLib.volume import Volume
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMES = ("seconds", "waited")
+
+
+@pytest.fixture
+def data(tmp_path: Path, small_head: np.ndarray) -> Path:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    Volume.from_array(small_head, OBLIQUE).write(folder / "one_T1w.nii.gz")
+    Volume.from_array(small_head[::-1] * 2, OBLIQUE).write(folder / "two_T1w.nrrd")
+    return folder
+
+
+def config(data: Path, out: Path, **changes: object) -> TrainConfig:
+    generator = GeneratorConfig(features=4, blocks=1, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
+    sizes = {"steps": 6, "gan_steps": 4, "batch": 2, "patch": 8, "validate_every": 5, "validation_box": 32, "save_every": 3}
+    judge = DiscriminatorConfig(features=4, dense=8)
+    small = TrainConfig(str(data), str(out), generator=generator, discriminator=judge, device="cpu", precision="fp32", **sizes)  # type: ignore[arg-type]
+    return dataclasses.replace(small, **changes)  # type: ignore[arg-type]
+
+
+def rows(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def test_both_stages_and_what_they_leave(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    info = Trainer(config(data, run, validation=str(data))).fit()
+    lines = rows(run)
+    assert [line["step"] for line in lines] == list(range(1, 11)) and info["steps"] == 10
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert all("d_loss" in line for line in lines[6:]) and not any("d_loss" in line for line in lines[:6])
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "validation.jsonl",
+        "state.safetensors",
+        "model.safetensors",
+        "model-sharp.safetensors",
+    }
+    header = Checkpoint.load(run / "model.safetensors").header
+    assert header.generator == config(data, run).generator and len(header.training_data) == 2
+    validated = json.loads((run / "validation.jsonl").read_text().splitlines()[0])
+    assert validated["step"] == 5 and set(validated) >= {"gain_box", "gain_gaussian", "gain_kspace"}
+
+
+def test_same_seed_same_run(data: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Trainer(config(data, tmp_path / name)).fit()
+    Trainer(config(data, tmp_path / "c", seed=1)).fit()
+    assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
+
+
+def test_the_adversarial_gradient_counts(data: Path, tmp_path: Path) -> None:
+    """At the default weights the GAN pulls at G's output with at least 1 % of the whole gradient (the released code: 3e-8)."""
+    Trainer(config(data, tmp_path / "run")).fit()
+    shares = [line["adversarial_share"] for line in rows(tmp_path / "run") if "adversarial_share" in line]
+    assert len(shares) == 4 and min(shares) > 0.01
+
+
+def train_command(data: Path, run: Path) -> list[str]:
+    options = "--factors 2,2,2 --steps 24 --gan-steps 3 --batch 2 --patch 8 --save-every 4 --validate-every 100 --seed 5"
+    common = [sys.executable, "-m", "SRGAN3DLib", "train", "--data", str(data), "--out", str(run), "--quiet"]
+    return [*common, *options.split(), "--device", "cpu", "--precision", "fp32"]
+
+
+def test_killed_twice_and_resumed_is_the_unkilled_run(data: Path, tmp_path: Path) -> None:
+    """Real kills (-9) at random moments; the same command goes on, and the losses are those of the run that nobody killed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(train_command(data, tmp_path / "whole"), check=True, cwd=ROOT, env=environment)
+    run, dice = tmp_path / "killed", random.Random(9)
+    for _ in range(2):
+        child = subprocess.Popen(train_command(data, run), cwd=ROOT, env=environment)
+        log = run / "metrics.jsonl"
+        wanted = dice.randint(5, 9) + (len(log.read_text().splitlines()) if log.exists() else 0)
+        while child.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < wanted):
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    subprocess.run(train_command(data, run), check=True, cwd=ROOT, env=environment)
+    assert rows(run) == rows(tmp_path / "whole")
+    whole, resumed = (Checkpoint.load(folder / "model-sharp.safetensors").tensors for folder in (tmp_path / "whole", run))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_cancel_saves_the_state(data: Path, tmp_path: Path) -> None:
+    trainer = Trainer(config(data, tmp_path / "run"))
+    with pytest.raises(Cancelled, match="step 4"):
+        trainer.fit(cancelled=lambda: trainer.step == 4)
+    Trainer(config(data, tmp_path / "run")).fit()
+    Trainer(config(data, tmp_path / "other")).fit()
+    assert rows(tmp_path / "run") == rows(tmp_path / "other")
+
+
+def test_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
+    Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0)).fit()
+    with pytest.raises(JobError, match="another configuration"):
+        Trainer(config(data, tmp_path / "run", steps=2, gan_steps=0))
+
+
+def test_a_torn_log_and_a_damaged_state(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer = Trainer(config(data, run))
+    with pytest.raises(Cancelled):
+        trainer.fit(cancelled=lambda: trainer.step == 4)
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 5, "lo')
+    Trainer(config(data, run)).fit()
+    assert [line["step"] for line in rows(run)] == list(range(1, 11))
+    state = run / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"state.safetensors: truncated"):
+        Trainer(config(data, run)).fit()
+
+
+def test_steps_that_are_not_finite_change_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    trainer = Trainer(config(data, tmp_path / "run", steps=40, gan_steps=0), events.append)
+    before = {name: t.clone() for name, t in trainer.generator.state_dict().items()}
+    monkeypatch.setattr("SRGAN3DLib.trainer.content_loss", lambda kind, sr, hr: (sr - hr).abs().mean() * float("nan"))
+    with pytest.raises(SRGAN3DError, match="lower --learning-rate"):
+        trainer.fit()
+    assert trainer.step == TOLERATED_BAD_STEPS - 1
+    assert all(torch.equal(before[name], t) for name, t in trainer.generator.state_dict().items())
+    assert sum(isinstance(e, Log) and "step left out" in e.message for e in events) == TOLERATED_BAD_STEPS
+
+
+def test_what_cannot_be_trained_on_is_named(tmp_path: Path, data: Path) -> None:
+    (data / "bad.nii.gz").write_bytes(b"nothing")
+    events: list[Event] = []
+    Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0), events.append).fit()
+    assert any(isinstance(e, Log) and "skipped bad.nii.gz" in e.message for e in events)
+    with pytest.raises(VolumeError, match="no scan fit for training"):
+        Trainer(config(data, tmp_path / "large", patch=64))
+    with pytest.raises(JobError, match="one value"):
+        config(data, tmp_path / "one", batch=1)
+    with pytest.raises(VolumeError, match="no such folder"):
+        Trainer(config(tmp_path / "absent", tmp_path / "absent-run"))
