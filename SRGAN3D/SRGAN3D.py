@@ -73,6 +73,7 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module is reloaded or Slicer ends: no process stays."""
         self.unbind()
         self.removeObservers()
+        self.panel.detach()
         self.logic.cleanup()
 
     def enter(self):

@@ -61,9 +61,9 @@ def _spectrum(lines: np.ndarray) -> np.ndarray:
     for low, high in itertools.pairwise(BANDS[3:]):
         inside = (frequency > low) & (frequency <= high)
         bands.append(power[inside].mean() if inside.any() else np.interp((low + high) / 2, frequency, smooth))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # a flat scan has no spectrum: NaN, which the caller looks for
         logs = np.log(bands)
-    return np.asarray(logs - logs[:3].mean())
+        return np.asarray(logs - logs[:3].mean())
 
 
 def _edges(lines: np.ndarray) -> np.ndarray:

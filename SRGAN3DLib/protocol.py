@@ -14,6 +14,9 @@ from .interpolation import KINDS, interpolate
 from .metrics import all_metrics, head_mask, psnr, sharpness, truth_range
 
 
+LEAST_VOXELS = 11  # the window of SSIM
+
+
 def crop_to_multiple(array: np.ndarray, factors: Factors) -> np.ndarray:
     """Drop voxels at the high end until every axis is a multiple of its factor."""
     return array[tuple(slice(0, n // f * f) for n, f in zip(array.shape, factors, strict=True))]
@@ -37,6 +40,8 @@ class Case:
     def make(name: str, hr: np.ndarray, factors: Factors, degradation: str) -> Case:
         """Degrade `hr` (K, J, I) and find the best of linear, cubic and Lanczos. Raises `VolumeError` on a scan without a head."""
         hr = crop_to_multiple(np.asarray(hr, np.float32), factors)
+        if min(hr.shape) < LEAST_VOXELS:
+            raise VolumeError(f"{name}: {hr.shape} (K, J, I) is too thin to score; {LEAST_VOXELS} voxels along each axis are wanted")
         lr = np.ascontiguousarray(Degradation.named(degradation, factors).forward(hr))
         mask, data_range = head_mask(hr), truth_range(hr)
         if not mask.any() or not data_range > 0:

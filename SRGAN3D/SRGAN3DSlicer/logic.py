@@ -63,6 +63,10 @@ class SuperResolveRun:
         if self.job_id is not None:
             self.logic.client.cancel(self.job_id)
 
+    def forget(self) -> None:
+        """Whoever asked does not want to hear any more."""
+        self.on_progress = self.on_done = self.on_error = lambda *_: None
+
     def send(self) -> None:
         """The next task to the worker."""
         task = self.tasks[self.at]

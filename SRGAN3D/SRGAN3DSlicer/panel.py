@@ -258,12 +258,18 @@ class Panel:
         self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         if self.machine.busy:
             run, self.run = self.run, None
-            if run is not None and run.state == "running":
-                run.on_done = run.on_error = run.on_progress = lambda *_: None
+            if run is not None:
+                run.forget()
                 run.cancel()
             self.machine.go(State.FAILED)
         self.say(_("Failed: {text}").format(text=f"{type(error).__name__}: {error} " + _("(see the log)")))
         self.refresh()
+
+    def detach(self) -> None:
+        """The widgets are about to go: nothing may reach for them any more."""
+        if self.run is not None:
+            self.run.forget()
+        self.logic.client.listeners.clear()
 
     # --- other buttons
 

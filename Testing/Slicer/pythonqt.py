@@ -16,6 +16,7 @@ from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import QMetaObject
 
 swallowed: list[BaseException] = []
+kept: list[QtCore.QObject] = []  # Qt objects of tests that are over: Python's collector would end them in an order that Qt does not bear
 
 
 class Wrapped:
@@ -23,6 +24,8 @@ class Wrapped:
 
     def __init__(self, target: QtCore.QObject):
         object.__setattr__(self, "_target", target)
+        if target.parent() is None and not any(one is target for one in kept):
+            kept.append(target)
 
     def __getattr__(self, name: str) -> Any:
         target = object.__getattribute__(self, "_target")
@@ -84,7 +87,10 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def __init__(self, parent: QtWidgets.QWidget | None = None):
         super().__init__(parent)
         self.scene, self.types, self.none, self.none_display, self.nodes = None, [], False, "None", [None]
-        self.currentIndexChanged.connect(lambda _: self.nodeChanged.emit(self.currentNode()))
+        self.currentIndexChanged.connect(self._changed)
+
+    def _changed(self, _: int) -> None:
+        self.nodeChanged.emit(self.currentNode())
 
     def event(self, event: QtCore.QEvent) -> bool:
         if event.type() == QtCore.QEvent.Type.DynamicPropertyChange:

@@ -96,6 +96,8 @@ def test_installed_tree_works_by_itself(tiny_model: Path, tmp_path: Path) -> Non
     assert cmake, "cmake is one of the test packages"
     here, plain, there = Path(__file__).parent / "stand_in", tmp_path / "plain", tmp_path / "sc ü "
     configure = [cmake, "-S", str(ROOT), "-B", str(tmp_path / "build"), f"-DSlicer_DIR={here}", f"-DCMAKE_INSTALL_PREFIX={plain}"]
+    for language in ("C", "CXX"):  # as Slicer's own template the project names no language; no compiler is needed here
+        configure += [f"-DCMAKE_{language}_COMPILER={cmake}", f"-DCMAKE_{language}_COMPILER_FORCED=1"]
     for command in ([*configure, "-DBUILD_TESTING=ON"], [cmake, "--install", str(tmp_path / "build")]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -1,0 +1,99 @@
+"""The contract: configurations, jobs and events survive JSON, and refuse what they do not know."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from SRGAN3DLib.configs import GeneratorConfig, TrainConfig, from_json, preset, to_json, training_preset
+from SRGAN3DLib.errors import JobError, VolumeError
+from SRGAN3DLib.events import Done, Failed, Log, Progress, from_line, to_line
+from SRGAN3DLib.jobs import (
+    DemoJob,
+    EvaluateJob,
+    Job,
+    ModelsJob,
+    SuperResolveJob,
+    TrainJob,
+    job_from_json,
+    job_to_json,
+    parse_bytes,
+    parse_factors,
+)
+
+JOBS: tuple[Job, ...] = (
+    SuperResolveJob("a", "b", memory_limit="4G", roi_ijk=((0, 4), (1, 5), (2, 6))),
+    EvaluateJob("m", "data", "out", ("box",)),
+    DemoJob(scan="x.nii"),
+    TrainJob(training_preset("paper", "data", "run")),
+    ModelsJob(),
+)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: type(job).__name__)
+def test_jobs_round_trip(job: Job) -> None:
+    assert job_from_json(json.loads(json.dumps(job_to_json(job)))) == job
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"job": "fly"}, "fly"),
+        ("text", "text"),
+        ({"job": "super-resolve", "input": "a", "output": "b", "speed": 9}, "unknown key 'speed'"),
+        ({"job": "super-resolve", "input": "a"}, "missing key 'output'"),
+        ({"job": "super-resolve", "input": 3, "output": "b"}, "input is 3"),
+        ({"job": "super-resolve", "input": "", "output": "b"}, "must both be named"),
+        ({"job": "super-resolve", "input": "a", "output": "b", "precision": "int4"}, "int4"),
+        ({"job": "evaluate", "model": "m", "data": "d", "out": "o", "degradations": ["fog"]}, "fog"),
+    ],
+)
+def test_jobs_refuse(data: object, words: str) -> None:
+    with pytest.raises(JobError, match=words):
+        job_from_json(data)
+
+
+def test_configs_round_trip_and_refuse() -> None:
+    for name in ("paper", "fast"):
+        config = training_preset(name, "data", "run", factors=(1, 2, 4))
+        assert from_json(TrainConfig, json.loads(json.dumps(to_json(config)))) == config
+    assert preset("paper") == GeneratorConfig() and training_preset("paper", "d", "r").content == "mse"
+    for bad in ({"factors": (2, 5, 2)}, {"features": 0}, {"upsampling": "magic"}, {"norm": "layer"}):
+        with pytest.raises(JobError):
+            GeneratorConfig(**bad)  # type: ignore[arg-type]
+    with pytest.raises(JobError, match="best"):
+        preset("best")
+
+
+@pytest.mark.parametrize("event", [Progress("network", 3, 12, 4.5, {"loss": 0.1}), Log("ü"), Done({"a": 1}), Failed("X", "y", 3)])
+def test_events_are_one_line_each(event: object) -> None:
+    line = to_line(event, job=7)  # type: ignore[arg-type]
+    assert "\n" not in line and json.loads(line)["job"] == 7 and from_line(line) == event
+
+
+def test_failures_carry_class_line_and_exit_code() -> None:
+    assert Failed.of(VolumeError("a\n b")) == Failed("VolumeError", "a b", 3)
+    assert Failed.of(ZeroDivisionError("by zero")).exit_code == 1
+    with pytest.raises(JobError, match="not an event"):
+        from_line("{}")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("4G", 4 << 30), ("1500M", 1500 << 20), ("2.5GiB", 5 << 29), ("800000K", 800000 << 10), ("1024", 1024)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert parse_bytes(text) == count and parse_bytes(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "nan", "4 apples"])
+def test_sizes_refused(text: str) -> None:
+    with pytest.raises(JobError, match="memory limit"):
+        parse_bytes(text)
+
+
+def test_factors_are_given_over_ijk() -> None:
+    assert parse_factors("1,2,3") == (3, 2, 1) and parse_factors("2") == (2, 2, 2)
+    for text in ("a", "1,2", "1,2,3,4"):
+        with pytest.raises(JobError, match="three whole numbers"):
+            parse_factors(text)
