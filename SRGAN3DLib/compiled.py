@@ -284,7 +284,8 @@ class CompiledGenerator:
         sheet, width = j * i * self.dtype.itemsize, self.config.features
         slab = min(k, max(2, self.slab_voxels // (j * i))) + 2
         scratch = 5 if self.onednn or self.device.type != "cpu" else 5 + 27  # without oneDNN, PyTorch unfolds the 27 taps
-        return sheet * width * (2 * (k + 2) + scratch * slab)
+        tensors = max(2 * width, width + self.first.weight.shape[1])
+        return sheet * (tensors * (k + 2) + width * scratch * slab)
 
     def features_bytes(self, shape_kji: Triple) -> int:
         """What stays of a piece when `trunk` has ended."""

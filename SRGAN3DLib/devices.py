@@ -67,7 +67,9 @@ def choose(device: str = "auto", precision: str = "auto") -> DeviceChoice:
         raise DeviceError(f"precision {precision!r}: choose from auto, {', '.join(DTYPES)}")
     reports = describe()
     if device == "auto":
-        best = next(report for report in reports if report.usable)
+        best = next((report for report in reports if report.usable), reports[-1])
+        if not best.usable:
+            raise DeviceError(f"device auto: no usable one ({'; '.join(f'{report.name}: {report.reason}' for report in reports)})")
         reason = f"device {best.name}: the first usable of {', '.join(report.name for report in reports)}"
     else:
         best, reason = _named(device, reports), f"device {device}: as asked"

@@ -80,12 +80,12 @@ def test_steps_of_any_size_through_the_trunk(slab_voxels: int, blocks: int) -> N
     ("upsampling", "factors", "halo"),
     [
         ("resize-conv", (2, 2, 2), (2, 2, 2)),
-        ("resize-conv", (4, 1, 3), (3, 4, 3)),  # two stages: 2 on the grid between are 1, 2 or 1 here, and 2 more
+        ("resize-conv", (4, 1, 1), (3, 4, 4)),  # two stages: 2 voxels of the grid between are 1 or 2 here, and 2 more
         ("subpixel", (2, 2, 2), (1, 1, 1)),
         ("subpixel-nn", (4, 4, 4), (2, 2, 2)),
     ],
 )
-def test_halos_are_wide_enough_and_no_wider(upsampling: str, factors: Factors, halo: tuple[int, int, int]) -> None:
+def test_halos_are_as_derived_and_no_wider(upsampling: str, factors: Factors, halo: tuple[int, int, int]) -> None:
     """A voxel at the halo's edge changes the core's share of the output; the tail never reads further."""
     config = GeneratorConfig(factors, features=4, blocks=1, upsampling=upsampling)  # type: ignore[arg-type]
     assert tail_halo(config) == halo and trunk_halo(config) == 4

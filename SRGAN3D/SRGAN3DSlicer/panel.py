@@ -1,6 +1,5 @@
 """The panel: widgets on one side, the logic on the other, a machine of named states between. No computation, no question."""
 
-import functools
 import time
 import traceback
 from pathlib import Path
@@ -15,20 +14,8 @@ from SRGAN3DLib.events import Log, Progress
 
 from . import compare, forecast, install, model_card, mrml, preferences, texts
 from .logic import Logic
+from .slots import slot
 from .states import Machine, State
-
-
-def slot(method):
-    """Qt swallows what a slot raises: here it becomes one line in the panel, and its traceback goes to the log."""
-
-    @functools.wraps(method)
-    def safe(self, *arguments):
-        try:
-            return method(self, *arguments)
-        except Exception as error:
-            self.fault(error)
-
-    return safe
 
 
 class Panel:

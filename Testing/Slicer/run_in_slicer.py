@@ -8,6 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import qt
 import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -15,11 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 def main() -> int:
     import panel_scenarios
+    from SRGAN3DSlicer import preferences
 
     panel_scenarios.slicer.util.setSliceViewerLayers = lambda **asked: panel_scenarios.layers.append(asked)
     failed = 0
     for name, scenario in panel_scenarios.SCENARIOS.items():
         slicer.mrmlScene.Clear(0)
+        for key in (preferences.DEVICE, preferences.ADDED, preferences.SPEEDS):
+            qt.QSettings().remove(key)
         panel_scenarios.layers.clear()
         panel_scenarios.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
         panel_scenarios.Bench.add_volume()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -16,5 +17,6 @@ def test_in_a_real_slicer() -> None:
     for window in ([], ["--no-main-window"]) if slicer else ():
         command = [slicer, "--testing", "--no-splash", *window, "--additional-module-path", str(MODULES)]
         command += ["--python-script", str(HERE / "run_in_slicer.py")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=540)
+        environment = {"SRGAN3D_PYTHON": sys.executable, **os.environ}  # Slicer itself need not have torch
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540)
         assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
