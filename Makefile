@@ -13,17 +13,17 @@ help:
 demo: .venv/.installed
 	$(BIN)/srgan3d demo --out demo
 
-test: .venv/.installed
+test: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: .venv/.installed
+test-all: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-lint: .venv/.installed
+lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -47,7 +47,17 @@ clean:
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing into .venv, once; this takes some minutes."
 	@$(INSTALL) setuptools
+	@$(INSTALL) --no-build-isolation -e .
+	@touch $@
+
+# The panel's tests draw with Qt and VTK, which on a bare Linux miss a few system libraries.
+QT_LIBRARIES := libegl1 libgl1 libxkbcommon0 libfontconfig1 libdbus-1-3 libglib2.0-0
+QT_WORKS := $(BIN)/python -c 'import PySide6.QtWidgets, vtk' 2>/dev/null
+.venv/.installed-test: .venv/.installed
 	@$(INSTALL) --no-build-isolation -e '.[test,lint]'
+	@$(QT_WORKS) || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "Installing $(QT_LIBRARIES) for the panel's tests" && apt-get update -qq && apt-get install -qq --yes $(QT_LIBRARIES) >/dev/null; }; \
+	  $(QT_WORKS) || { echo "make: Qt or VTK cannot be loaded; on Debian and Ubuntu install: $(QT_LIBRARIES)" >&2; exit 1; }
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed
