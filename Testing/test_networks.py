@@ -14,6 +14,7 @@ from SRGAN3DLib.configs import UNKNOWN_MTF, DiscriminatorConfig, Factors, Genera
 from SRGAN3DLib.losses import adversarial_loss
 from SRGAN3DLib.networks import STAGES, Discriminator, Generator, replicate, shuffle, trilinear, with_blur
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 UPSAMPLINGS = tuple(STAGES)
 FACTORS: tuple[Factors, ...] = ((1, 1, 1), (1, 1, 3), (2, 2, 2), (1, 2, 2), (2, 1, 4), (3, 2, 1), (4, 4, 4))
 

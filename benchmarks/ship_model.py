@@ -28,7 +28,7 @@ def figures(reports: list[dict[str, Any]]) -> dict[str, Any]:
     return {"protocol": reports[0]["protocol"], "data": scans, "precision": reports[0]["scans"][0]["precision"], "by_blur_told": told}
 
 
-def card(header: CheckpointHeader, sha256: str, command: str) -> str:
+def card(header: CheckpointHeader, sha256: str) -> str:
     g, metrics = header.generator, header.metrics
     low, high = header.spacing_range_mm
     lines = [f"# {header.name}", ""]
@@ -42,7 +42,10 @@ def card(header: CheckpointHeader, sha256: str, command: str) -> str:
     made_for = f"{header.degradation.kind} blur (box, gaussian, k-space, and widths between)"
     lines += [f"- **Made for**: {made_for}, LR spacing {low:.2f} to {high:.2f} mm."]
     lines += ["- **Not for**: diagnosis. What it adds is inferred, not measured. Other organs, contrasts and spacings were not tried."]
-    lines += [f"- **Trained by**: `{command}`", "", "| training scan | subject | licence |", "|---|---|---|"]
+    training = header.training
+    lines += [f"- **Trained by**: `{training['command']}`"]
+    lines += [f"- **Note**: {training['note']}"] if training["note"] else []
+    lines += ["", "| training scan | subject | licence |", "|---|---|---|"]
     lines += [f"| {d['file']} | {d['subject']} | {d['licence']} |" for d in header.training_data]
     lines += ["", f"Measured on {', '.join(metrics['data'])} ({metrics['precision']}). {metrics['protocol']}.", ""]
     lines += ["| blur told | degradation | mean gain, dB | worst gain, dB | mean SSIM gain | mean PSNR, dB |", "|---|---|---|---|---|---|"]
@@ -61,17 +64,19 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--reports", type=Path, nargs="+", required=True)
     parser.add_argument("--command", required=True, help="the training command, for the card")
+    parser.add_argument("--note", default="", help="what the command alone does not tell")
     args = parser.parse_args()
     trained = Checkpoint.load(args.checkpoint)
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in args.reports]
     for path, report in zip(args.reports, reports, strict=True):
         if report["sha256"] != trained.sha256:
             raise SystemExit(f"{path}: is a report of another file than {args.checkpoint}")
-    header = replace(trained.header, name=args.name, metrics=figures(reports), citation=" ".join(CITATIONS))
+    training = {**trained.header.training, "command": args.command, "note": args.note}
+    header = replace(trained.header, name=args.name, training=training, metrics=figures(reports), citation=" ".join(CITATIONS))
     MODELS_FOLDER.mkdir(exist_ok=True)
     target = MODELS_FOLDER / f"{args.name}.safetensors"
     Checkpoint(header, trained.tensors).save(target)
-    (MODELS_FOLDER / f"{args.name}.md").write_text(card(header, file_hash(target), args.command), encoding="utf-8")
+    (MODELS_FOLDER / f"{args.name}.md").write_text(card(header, file_hash(target)), encoding="utf-8")
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
 
 
