@@ -13,7 +13,6 @@ from .errors import VolumeError
 from .interpolation import KINDS, interpolate
 from .metrics import all_metrics, head_mask, psnr, sharpness, truth_range
 
-
 LEAST_VOXELS = 11  # the window of SSIM
 
 
