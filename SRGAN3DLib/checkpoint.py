@@ -12,6 +12,8 @@ from .errors import CheckpointError
 from .files import whole_file
 from .networks import Generator
 
+_FLOATS = ("F32", "BF16", "F16", "F64")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -32,7 +34,8 @@ class Checkpoint:
         if METADATA_KEY not in metadata:
             raise CheckpointError(f"{path}: a .safetensors file without a {METADATA_KEY} header: not one of our checkpoints")
         header = parse_header(metadata[METADATA_KEY], path)
-        wanted = {name: list(tensor.shape) for name, tensor in _empty_generator(header).state_dict().items()}
+        empty = _empty_generator(header).state_dict()
+        wanted = {name: list(tensor.shape) for name, tensor in empty.items()}
         for name in wanted:
             if name not in layout:
                 raise CheckpointError(f"{path}: tensor {name!r} is missing")
@@ -41,6 +44,9 @@ class Checkpoint:
                 raise CheckpointError(f"{path}: tensor {name!r} does not belong to this generator")
             if entry["shape"] != wanted[name]:
                 raise CheckpointError(f"{path}: tensor {name!r} has shape {entry['shape']}; {wanted[name]} is wanted")
+            types = _FLOATS if empty[name].is_floating_point() else ("I64",)
+            if entry["dtype"] not in types:
+                raise CheckpointError(f"{path}: tensor {name!r} has type {entry['dtype']}; {' or '.join(types)} is wanted")
         try:
             tensors = load_file(path)
         except Exception as error:  # the format's library raises its own kinds

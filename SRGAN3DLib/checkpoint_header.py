@@ -11,7 +11,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .configs import DegradationConfig, GeneratorConfig, from_json, to_json
 from .errors import CheckpointError, JobError
@@ -33,7 +33,7 @@ class CheckpointHeader:
     name: str
     generator: GeneratorConfig
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
-    normalisation: str = "robust-p1-p99-foreground"
+    normalisation: Literal["robust-p1-p99-foreground"] = "robust-p1-p99-foreground"
     contrasts: tuple[str, ...] = ()
     spacing_range_mm: tuple[float, float] = (0.0, 0.0)
     training_data: tuple[dict, ...] = ()
@@ -52,7 +52,7 @@ def parse_header(text: str, path: str | Path) -> CheckpointHeader:
     """The header from its JSON string. Raises `CheckpointError` that names `path` and what is wrong."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its {METADATA_KEY} header is not JSON ({error})") from None
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
@@ -86,7 +86,10 @@ def read_layout(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
         tensors = json.loads(raw)
         metadata = tensors.pop("__metadata__", {})
         end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        well_formed = all(isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) for entry in tensors.values())
+        if not well_formed or not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         raise CheckpointError(f"{path}: not a .safetensors file (its header is not the format's JSON)") from None
     if size != end:
         raise CheckpointError(f"{path}: {'truncated' if size < end else 'longer than it says'}: {size} bytes, {end} wanted")

@@ -25,9 +25,6 @@ DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
 
-DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
-UNKNOWN_MTF = -1.0  # what a blur-aware network is told where nobody knows the blur
-
 T = TypeVar("T")
 
 

@@ -61,7 +61,7 @@ class Console:
             self.bar.update(self.tasks[event.stage], completed=event.done, total=event.total, note=note)
         elif time.monotonic() - self.last_plain > PLAIN_EVERY_S:
             self.last_plain = time.monotonic()
-            self._line(f"{event.stage}: {event.done:g} of {event.total:g} {note}".rstrip())
+            self._line(f"{event.stage}: {100 * event.done / event.total:.0f} % {note}".rstrip())
 
 
 def _clock(seconds: float) -> str:

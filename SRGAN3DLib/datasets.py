@@ -24,6 +24,7 @@ from .volume import Volume, list_volumes
 
 COARSER = (1.0, 1.2, 1.45)  # each scan is also seen at these spacings, as long as it stays below ...
 COARSEST_MM = 1.35
+COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a volumes.csv; others are not looked at
 FOREGROUND = 0.1  # of bright tissue, as in the head mask
 
 
@@ -52,10 +53,21 @@ def find_scans(data: str | Path) -> list[Scan]:
     for folder in (data, *data.resolve().parents[:2]):
         table = folder / "volumes.csv"
         if table.is_file():
-            with table.open(newline="", encoding="utf-8") as file:
-                rows = {(folder / row["file"]).resolve(): row for row in csv.DictReader(file)}
+            rows = {(folder / row["file"]).resolve(): row for row in _read_table(table)}
             break
     return [_scan(path, rows.get(path.resolve())) for path in files]
+
+
+def _read_table(table: Path) -> list[dict[str, str]]:
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise VolumeError(f"{table}: has no column {missing[0]!r}; wanted are {', '.join(COLUMNS)}")
+            return [{name: row[name] or "" for name in COLUMNS} for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise VolumeError(f"{table}: cannot be read ({error})") from None
 
 
 def _scan(path: Path, row: dict[str, str] | None) -> Scan:

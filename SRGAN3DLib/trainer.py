@@ -75,7 +75,10 @@ class Trainer:
             raise JobError(f"{self.run}: cannot be made ({error.strerror})") from None
         path = self.run / "config.json"
         if path.exists():
-            old = from_json(TrainConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+            try:
+                old = from_json(TrainConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+            except (OSError, ValueError) as error:
+                raise JobError(f"{path}: not a readable configuration ({error}); give --out another folder") from None
             if (
                 replace(old, out=self.config.out, data=self.config.data, validation=self.config.validation, device=self.config.device)
                 != self.config
@@ -130,6 +133,7 @@ class Trainer:
         lr, hr = lr.contiguous(memory_format=torch.channels_last_3d), hr.contiguous(memory_format=torch.channels_last_3d)
         adversarial = self.step >= self.config.steps
         self._set_rates(adversarial)
+        buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
         with self._autocast():
             sr = self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float()
         losses = self._update_discriminator(hr, sr.detach()) if adversarial else {}
@@ -139,6 +143,8 @@ class Trainer:
             self._update_ema()
         else:
             self.bad_steps += 1
+            for buffer, before in buffers:  # batch norm's means have seen the batch
+                buffer.copy_(before)
             self.report(Log(f"step {self.step + 1}: loss {losses['loss']}, gradient {losses['gradient_norm']}: step left out", "warning"))
             if self.bad_steps >= TOLERATED_BAD_STEPS:
                 raise SRGAN3DError(

@@ -181,7 +181,9 @@ def test_ctrl_c_leaves_nothing(model: str, tmp_path: Path) -> None:
     out.mkdir()
     command = [sys.executable, "-m", "SRGAN3DLib", "super-resolve", str(tmp_path / "in.nii"), str(out / "out.nii.gz"), "--model", model]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-    time.sleep(3.5)
+    assert child.stderr is not None
+    while "network" not in child.stderr.readline():  # it has begun to compute
+        assert child.poll() is None
     child.send_signal(signal.SIGINT)
     _, printed = child.communicate(timeout=60)
     assert child.returncode == 130 and "cancelled" in printed and "Traceback" not in printed

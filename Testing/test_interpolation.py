@@ -19,7 +19,7 @@ each_factors = pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 2), (1, 1, 
 
 
 def line(*values: float) -> np.ndarray:
-    return np.array(values).reshape(1, 1, -1)
+    return np.array(values, float).reshape(1, 1, -1)
 
 
 def test_linear_by_hand() -> None:

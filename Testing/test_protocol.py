@@ -54,10 +54,16 @@ def test_a_report(small_head: np.ndarray) -> None:
     assert case.report(case.hr + case.data_range / 10)["consistency_rms"] == pytest.approx(0.1, rel=1e-3)
 
 
-@pytest.mark.parametrize("array", [np.zeros((20, 20, 20)), np.full((20, 20, 20), 5.0), np.random.default_rng(0).uniform(1, 2, (20, 8, 20))])
+@pytest.mark.parametrize("array", [np.zeros((20, 20, 20)), np.full((20, 20, 20), 5.0)], ids=["zero", "constant"])
 def test_a_scan_without_a_head(array: np.ndarray) -> None:
     with pytest.raises(VolumeError, match=r"a scan\.nii: nothing to score"):
         Case.make("a scan.nii", array, (2, 2, 2), "box")
+
+
+def test_a_scan_too_thin_to_score(small_head: np.ndarray) -> None:
+    with pytest.raises(VolumeError, match=r"a scan\.nii: \(40, 10, 44\).*too thin to score; 11 voxels"):
+        Case.make("a scan.nii", small_head[:, 18:28], (2, 2, 2), "box")
+    Case.make("a scan.nii", small_head[:, 18:30], (2, 2, 2), "box")
 
 
 @pytest.mark.shared
