@@ -116,7 +116,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def job_from_json(data: Any) -> Job:
-    if not isinstance(data, dict) or data.get("job") not in _KINDS:
+    if not isinstance(data, dict) or data.get("job") not in tuple(_KINDS):  # a tuple also takes what cannot be hashed
         kind = data.get("job") if isinstance(data, dict) else data
         raise JobError(f"job {kind!r}: choose from {', '.join(_KINDS)}")
     rest = {key: value for key, value in data.items() if key != "job"}

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import _head
+from scipy import ndimage
 
 from SRGAN3DLib.blur_estimator import axis_features, estimate_mtf
-from SRGAN3DLib.degradations import Degradation
+from SRGAN3DLib.degradations import AxisBlur, Degradation
 from SRGAN3DLib.volume import Volume
 
 
@@ -19,6 +21,40 @@ def test_features_do_not_mind_gain_and_offset(small_head: np.ndarray) -> None:
 def test_too_small_or_too_smooth() -> None:
     assert estimate_mtf(np.ones((8, 40, 40), np.float32)) is None
     assert estimate_mtf(np.zeros((40, 40, 40), np.float32)) is None
+
+
+@pytest.mark.parametrize("shape", [(15, 40, 40), (40, 15, 40), (40, 40, 15)])
+def test_a_short_axis_gives_no_estimate(shape: tuple[int, int, int]) -> None:
+    assert estimate_mtf(np.random.default_rng(0).normal(500, 100, shape).astype(np.float32)) is None
+
+
+@pytest.fixture(scope="module")
+def fine_head() -> np.ndarray:
+    """The made-up head on a grid twice as fine, with texture down to the voxel: float32 (80, 96, 88)."""
+    head = ndimage.zoom(_head(), 2, order=3)
+    return np.asarray(head + 40 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(head.shape), 0.8), np.float32)
+
+
+def estimate(array: np.ndarray, *blurs: AxisBlur) -> np.ndarray:
+    found = estimate_mtf(Degradation((2, 2, 2), (blurs * 3)[:3]).forward(array))  # type: ignore[arg-type]
+    assert found is not None
+    return np.array(found)
+
+
+def test_more_blur_gives_less_transfer(fine_head: np.ndarray) -> None:
+    """The figures are those of real scans; on a made-up one box and kspace are both told from gaussian, not from each other."""
+    gaussian, box, kspace = (estimate(fine_head, AxisBlur(kind)).mean() for kind in ("gaussian", "box", "kspace"))  # type: ignore[arg-type]
+    assert gaussian + 0.1 < min(box, kspace)
+    widths = [estimate(fine_head, AxisBlur("gaussian", width)).mean() for width in (0.7, 1.0, 1.4)]
+    assert widths[0] > widths[1] + 0.05 and widths[1] > widths[2] + 0.05
+
+
+def test_units_and_turns_do_not_matter(fine_head: np.ndarray) -> None:
+    scan = Degradation.named("gaussian", (2, 2, 2)).forward(fine_head)
+    wanted = estimate_mtf(scan)
+    assert estimate_mtf(scan * 0.013) == pytest.approx(wanted, abs=1e-3)
+    assert estimate_mtf(scan * 20 + 1000) == pytest.approx(wanted, abs=0.01)
+    assert estimate_mtf(scan.transpose(2, 0, 1)) == pytest.approx([wanted[2], wanted[0], wanted[1]], abs=1e-4)  # type: ignore[index]
 
 
 @pytest.mark.shared

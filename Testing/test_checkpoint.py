@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from SRGAN3DLib.checkpoint import Checkpoint
 from SRGAN3DLib.checkpoint_header import METADATA_KEY, CheckpointHeader, catalogue, find_model, read_header
 from SRGAN3DLib.configs import GeneratorConfig
-from SRGAN3DLib.errors import CheckpointError
+from SRGAN3DLib.errors import CheckpointError, JobError
 from SRGAN3DLib.networks import Generator
 
 CONFIG = GeneratorConfig(features=4, blocks=1)
@@ -34,7 +34,8 @@ def test_round_trip(tmp_path: Path) -> None:
     good().save(tmp_path / "a.safetensors")
     again = Checkpoint.load(tmp_path / "a.safetensors")
     assert again.header == good().header == read_header(tmp_path / "a.safetensors") and len(again.sha256) == 64
-    assert all(torch.equal(t, again.tensors[name]) for name, t in good().tensors.items())
+    assert set(again.tensors) == set(good().tensors)
+    assert all(torch.equal(t, again.tensors[name]) and t.dtype == again.tensors[name].dtype for name, t in good().tensors.items())
     x = torch.randn(1, 1, 5, 6, 7)
     with torch.no_grad():
         assert torch.equal(again.generator()(x), good().generator()(x))
@@ -62,16 +63,26 @@ def spoil(path: Path, kind: str) -> None:
         tensors["more"] = torch.zeros(1)
     elif kind == "shape":
         tensors[name] = tensors[name][:2].clone()
-    elif kind == "nan":
-        tensors[name] = tensors[name] * float("nan")
+    elif kind in ("nan", "inf"):
+        tensors[name].view(-1)[7] = float(kind)
+    elif kind == "type":
+        tensors[name] = tensors[name].int()
     elif kind == "version":
         text = json.dumps(header | {"format_version": 99})
     elif kind == "key":
         text = json.dumps(header | {"surprise": 1})
     elif kind == "config":
         text = json.dumps(header | {"generator": header["generator"] | {"upsampling": "magic"}})
+    elif kind == "normalisation":
+        text = json.dumps(header | {"normalisation": "by eye"})
+    elif kind == "wrong kind":
+        text = json.dumps(header | {"training_data": [1]})
     elif kind == "not json":
         text = "{"
+    elif kind == "not an object":
+        text = "[1]"
+    elif kind == "deep":
+        text = "[" * 100_000
     save_file(tensors, path, {METADATA_KEY: text} if kind != "foreign" else {"format": "pt"})
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:-5])
@@ -85,17 +96,24 @@ def spoil(path: Path, kind: str) -> None:
         path.write_bytes(b"")
     elif kind == "zip pickle":
         torch.save({"a": Payload(path.parent / "ran")}, path)
-    elif kind == "plain pickle":
-        path.write_bytes(pickle.dumps(Payload(path.parent / "ran")))
+    elif kind == "old torch pickle":
+        torch.save({"a": Payload(path.parent / "ran")}, path, _use_new_zipfile_serialization=False)
+    elif kind.startswith("plain pickle"):
+        path.write_bytes(pickle.dumps(Payload(path.parent / "ran"), protocol=int(kind[-1])))
+    elif kind == "garbage":
+        path.write_bytes(bytes(range(255, 0, -1)) * 40)
 
 
 WORDS = {
-    "missing": "'first.weight' is missing", "extra": "'more' does not belong", "shape": "'first.weight' has shape", "nan": "NaN",
+    "missing": "'first.weight' is missing", "extra": "'more' does not belong", "shape": "'first.weight' has shape [2, 1, 3, 3, 3]",
+    "nan": "'first.weight' has NaN", "inf": "'first.weight' has NaN or infinity", "type": "'first.weight' has type I32; F32",
     "version": "format version 99",
-    "key": "unknown key 'surprise'", "config": "'magic'", "not json": "not JSON", "foreign": "not one of our",
+    "key": "unknown key 'surprise'", "config": "'magic'", "normalisation": "'by eye'", "wrong kind": "training_data is 1",
+    "not json": "not JSON", "not an object": "format version None", "deep": "not JSON", "foreign": "not one of our",
     "truncated": "truncated", "longer": "longer than it says",
     "torn header": "truncated in its header", "header length": "not a .safetensors",
-    "empty": "not a .safetensors", "zip pickle": "pickle", "plain pickle": "pickle",
+    "empty": "not a .safetensors", "zip pickle": "pickle", "old torch pickle": "pickle", "plain pickle 4": "pickle",
+    "plain pickle 0": "not a .safetensors", "garbage": "not a .safetensors",
 }  # fmt: skip
 
 
@@ -107,6 +125,67 @@ def test_what_is_wrong_is_named(tmp_path: Path, kind: str) -> None:
         Checkpoint.load(path)
     assert WORDS[kind] in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["version", "key", "config", "truncated", "longer", "zip pickle", "plain pickle 0", "deep", "foreign"])
+def test_the_header_alone_is_as_strict(tmp_path: Path, kind: str) -> None:
+    spoil(tmp_path / "bad.safetensors", kind)
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors") as caught:
+        read_header(tmp_path / "bad.safetensors")
+    assert WORDS[kind] in str(caught.value) and not (tmp_path / "ran").exists()
+
+
+LAYOUTS = {
+    "a list": lambda layout: [1, 2],
+    "metadata a list": lambda layout: layout | {"__metadata__": [METADATA_KEY]},
+    "metadata text": lambda layout: layout | {"__metadata__": METADATA_KEY},
+    "metadata null": lambda layout: layout | {"__metadata__": None},
+    "header a number": lambda layout: layout | {"__metadata__": {METADATA_KEY: 5}},
+    "no shape": lambda layout: layout | {"first.weight": {"dtype": "F32", "data_offsets": [0, 4]}},
+    "no type": lambda layout: layout | {"first.weight": {"shape": [1], "data_offsets": [0, 4]}},
+    "no entry": lambda layout: layout | {"first.weight": None},
+    "offsets of text": lambda layout: layout | {"first.weight": layout["first.weight"] | {"data_offsets": ["a", "b"]}},
+    "offsets negative": lambda layout: layout | {"first.weight": layout["first.weight"] | {"data_offsets": [-4, 0]}},
+    "offsets shared": lambda layout: layout | {"first.weight": layout["first.weight"] | {"data_offsets": [0, 432]}},
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_malformed_layout(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    good().save(path)
+    raw = path.read_bytes()
+    end = 8 + struct.unpack("<Q", raw[:8])[0]
+    text = json.dumps(LAYOUTS[kind](json.loads(raw[8:end]))).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[end:])
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: not a (readable )?\.safetensors file"):
+        Checkpoint.load(path)
+
+
+def test_nesting_without_end(tmp_path: Path) -> None:
+    (tmp_path / "deep.safetensors").write_bytes(struct.pack("<Q", 200_000) + b"[" * 200_000)
+    with pytest.raises(CheckpointError, match=r"not a \.safetensors file"):
+        Checkpoint.load(tmp_path / "deep.safetensors")
+
+
+def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
+    halved = {name: t.half() if t.is_floating_point() else t for name, t in good().tensors.items()}
+    Checkpoint(good().header, halved).save(tmp_path / "half.safetensors")
+    network = Checkpoint.load(tmp_path / "half.safetensors").generator()
+    assert network.first.weight.dtype == torch.float32 and not network.training
+    assert torch.equal(network.first.weight, good().tensors["first.weight"].half().float())
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    good().save(path)
+    before = path.read_bytes()
+    broken = Checkpoint(good().header, {"first.weight": "no tensor"})  # type: ignore[dict-item]
+    with pytest.raises(AttributeError):
+        broken.save(path)
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["a.safetensors"]
+    with pytest.raises(JobError, match="cannot be written"):
+        good().save(tmp_path / "nowhere" / "a.safetensors")
 
 
 def test_absent_and_folder(tmp_path: Path) -> None:

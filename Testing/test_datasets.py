@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from grids import OBLIQUE
 
-from SRGAN3DLib.configs import DegradationConfig, GeneratorConfig, TrainConfig
-from SRGAN3DLib.datasets import TrainingSet, degrade_patch, find_scans, orders_allowed
+from SRGAN3DLib.configs import UNKNOWN_MTF, DegradationConfig, GeneratorConfig, TrainConfig
+from SRGAN3DLib.datasets import TrainingSet, coarsen, degrade_patch, find_scans, orders_allowed
 from SRGAN3DLib.degradations import AxisBlur, Degradation
 from SRGAN3DLib.errors import VolumeError
 from SRGAN3DLib.volume import Volume
@@ -33,6 +35,60 @@ def test_a_patch_is_cut_from_the_whole_degradation(small_head: np.ndarray, blur:
     whole = Degradation((2, 1, 3), (blur, blur, blur)).forward(small_head)
     patch = degrade_patch(small_head, [blur] * 3, factors, start, 7)
     assert np.abs(patch - whole[0:7, 20:27, 7:14]).max() < 1e-4 * np.ptp(small_head)
+
+
+@pytest.mark.parametrize("blur", [AxisBlur("box", 1.3), AxisBlur("gaussian"), AxisBlur("kspace")])
+def test_patches_at_every_border(small_head: np.ndarray, blur: AxisBlur) -> None:
+    """Mirrored borders and odd ends: the patch in each corner of the volume is the whole volume's."""
+    array = small_head[:39, :47, :43]
+    whole = Degradation((2, 3, 2), (blur, blur, blur)).forward(array)
+    for corner in np.ndindex(2, 2, 2):
+        start = [c * (n - 6) for c, n in zip(corner, whole.shape, strict=True)]
+        patch = degrade_patch(array, [blur] * 3, [2, 3, 2], start, 6)
+        cut = whole[tuple(slice(at, at + 6) for at in start)]
+        assert patch.shape == (6, 6, 6) and np.abs(patch - cut).max() < 1e-5 * np.ptp(array)
+
+
+def test_a_table_without_its_columns(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "volumes.csv").write_text("name,size\na,1\n")
+    with pytest.raises(VolumeError, match=r"volumes\.csv: has no column 'file'"):
+        find_scans(config.data)
+    (tmp_path / "volumes.csv").write_bytes(b"file,\xff\xfe\n")
+    with pytest.raises(VolumeError, match=r"volumes\.csv: cannot be read"):
+        find_scans(config.data)
+
+
+def test_without_a_table_every_axis_is_true(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "volumes.csv").unlink()
+    scans = find_scans(config.data)
+    assert [(s.subject, s.licence, s.truth_kji) for s in scans] == [("iso", "", (0, 1, 2)), ("thick", "", (0, 1, 2))]
+    assert [s.path for s in find_scans(scans[0].path)] == [scans[0].path]  # one file alone
+    with pytest.raises(VolumeError, match="absent: no such folder"):
+        find_scans(tmp_path / "absent")
+
+
+def test_what_is_skipped_says_why(config: TrainConfig, small_head: np.ndarray) -> None:
+    data = Path(config.data)
+    (data / "broken.nii.gz").write_bytes(b"no scan")
+    Volume.from_array(small_head[:12], OBLIQUE).write(data / "small.nii.gz")
+    reasons = {path.name: why for path, why in TrainingSet(config).skipped}
+    assert set(reasons) == {"broken.nii.gz", "small.nii.gz", "thick_T2w.nii.gz"}
+    assert "holds no patch of 8 LR voxels" in reasons["small.nii.gz"] and "broken.nii.gz" in reasons["broken.nii.gz"]
+    with pytest.raises(VolumeError, match=r"no scan fit for training with factors \(4, 4, 4\) \(.*iso_T1w"):
+        TrainingSet(dataclasses.replace(config, patch=12, generator=GeneratorConfig((4, 4, 4))))
+
+
+def test_fine_scans_are_seen_coarser_too(tmp_path: Path, small_head: np.ndarray) -> None:
+    """0.9 mm is seen at 0.9, 1.08 and 1.305 mm: band-limited, fewer voxels, the same head."""
+    (tmp_path / "data").mkdir()
+    Volume.from_array(small_head, np.diag([0.9, 0.9, 0.9, 1])).write(tmp_path / "data" / "a.nii.gz")
+    config = TrainConfig(str(tmp_path / "data"), "run", patch=8, batch=2, gan_steps=0)
+    volumes = TrainingSet(config).volumes
+    assert [v.array.shape for v in volumes] == [(40, 48, 44), (33, 40, 37), (28, 33, 30)]
+    assert [round(v.spacing_mm[0], 3) for v in volumes] == [0.9, 1.08, 1.305]
+    assert all(abs(v.array.mean() - volumes[0].array.mean()) < 0.01 for v in volumes)
+    wave = np.cos(2 * np.pi * 3 * (np.arange(60) / 60))[:, None, None] * np.ones((1, 6, 6))
+    assert np.abs(coarsen(wave, 1.2)[:, 0, 0] - np.cos(2 * np.pi * 3 * np.arange(50) / 50)).max() < 1e-6
 
 
 def test_volumes_csv_names_the_true_axes(config: TrainConfig) -> None:
@@ -72,6 +128,41 @@ def test_lr_is_the_degraded_hr(config: TrainConfig) -> None:
         lr, hr, mtf = data.batch(step)
         cells = hr.reshape(3, 1, 8, 2, 8, 2, 8, 2).mean(axis=(3, 5, 7))
         assert np.abs(cells - lr).max() < 1e-5 and np.allclose(mtf, 2 / np.pi, atol=1e-6)
+
+
+def test_lr_is_the_degraded_hr_along_each_axis(config: TrainConfig) -> None:
+    """Unequal factors find the network's axes whatever way the array's were laid."""
+    generator = GeneratorConfig((1, 2, 3))
+    data = TrainingSet(dataclasses.replace(config, generator=generator, degradation=DegradationConfig("box"), patch=6))
+    for step in range(4):
+        lr, hr, _ = data.batch(step)
+        assert hr.shape == (3, 1, 6, 12, 18)
+        assert np.abs(hr.reshape(3, 1, 6, 6, 2, 6, 3).mean(axis=(4, 6)) - lr).max() < 1e-5
+
+
+def test_what_the_network_is_told(config: TrainConfig) -> None:
+    gaussian = dataclasses.replace(config, degradation=DegradationConfig("gaussian"), batch=8)
+    unknown = TrainingSet(dataclasses.replace(gaussian, unknown_blur=1.0)).batch(0)[2]
+    assert (unknown == UNKNOWN_MTF).all()
+    exact = TrainingSet(dataclasses.replace(gaussian, unknown_blur=0.0, mtf_error=0.0)).batch(0)[2]
+    assert np.allclose(exact, 0.4107, atol=1e-3)
+    data = TrainingSet(dataclasses.replace(gaussian, unknown_blur=0.3, mtf_error=0.2))
+    told = np.concatenate([data.batch(step)[2] for step in range(25)])
+    known = told[told[:, 0] != UNKNOWN_MTF]
+    assert 0.6 < len(known) / len(told) < 0.8  # whole triples are unknown, never one axis
+    assert (told[told[:, 0] == UNKNOWN_MTF] == UNKNOWN_MTF).all() and known.min() >= 0 and known.max() <= 1
+    assert abs(known.mean() - 0.41) < 0.05 and 0.05 < known.std() < 0.2
+
+
+def test_leaving_early_ends_the_thread(config: TrainConfig) -> None:
+    batches = TrainingSet(config).batches(0, 10_000)
+    next(batches)
+    batches.close()
+    deadline = time.monotonic() + 20
+    while any(thread.name == "batches" for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(thread.name == "batches" for thread in threading.enumerate())
+    assert list(TrainingSet(config).batches(7, 7)) == []
 
 
 def test_an_error_in_the_thread_is_raised_here(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

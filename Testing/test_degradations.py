@@ -147,6 +147,14 @@ def test_pseudo_inverse(blurs: tuple[AxisBlur, AxisBlur, AxisBlur], factor: int)
         np.testing.assert_allclose(forward(consistent), y, atol=1e-9)
 
 
+def test_draws_have_adjoints_too() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        degradation = sample("random", (2, 3, 1), rng).degradation
+        x, y = rng.standard_normal((7, 11, 5)), rng.standard_normal((3, 3, 5))
+        assert np.vdot(degradation.forward(x), y) == pytest.approx(np.vdot(x, degradation.adjoint(y, (7, 11, 5))), abs=1e-11)
+
+
 @each_factor
 def test_the_pseudo_inverse_of_box_is_replication(factor: int) -> None:
     y = np.random.default_rng(0).standard_normal((2, 3, 1))
