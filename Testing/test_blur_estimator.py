@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import _head
 from scipy import ndimage
 
 from SRGAN3DLib.blur_estimator import axis_features, estimate_mtf
@@ -28,10 +27,10 @@ def test_a_short_axis_gives_no_estimate(shape: tuple[int, int, int]) -> None:
     assert estimate_mtf(np.random.default_rng(0).normal(500, 100, shape).astype(np.float32)) is None
 
 
-@pytest.fixture(scope="module")
-def fine_head() -> np.ndarray:
+@pytest.fixture
+def fine_head(small_head: np.ndarray) -> np.ndarray:
     """The made-up head on a grid twice as fine, with texture down to the voxel: float32 (80, 96, 88)."""
-    head = ndimage.zoom(_head(), 2, order=3)
+    head = ndimage.zoom(small_head, 2, order=3)
     return np.asarray(head + 40 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(head.shape), 0.8), np.float32)
 
 
