@@ -45,8 +45,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, report: Report = lambda event: None):
         self.config, self.report, self.run = config, report, Path(config.out)
-        self._prepare_folder()
         self.data = TrainingSet(config)
+        self._prepare_folder()
         for path, reason in self.data.skipped:
             report(Log(f"skipped {path.name}: {reason}"))
         choice = choose(config.device, config.precision)

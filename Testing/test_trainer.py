@@ -275,3 +275,4 @@ def test_what_cannot_be_trained_on_is_named(tmp_path: Path, data: Path) -> None:
         config(data, tmp_path / "one", batch=1)
     with pytest.raises(VolumeError, match="no such folder"):
         Trainer(config(tmp_path / "absent", tmp_path / "absent-run"))
+    assert not (tmp_path / "absent-run").exists()
