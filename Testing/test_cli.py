@@ -180,7 +180,12 @@ def test_ctrl_c_leaves_nothing(model: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     command = [sys.executable, "-m", "SRGAN3DLib", "super-resolve", str(tmp_path / "in.nii"), str(out / "out.nii.gz"), "--model", model]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+
+    def heed() -> None:
+        """As at a terminal: a shell's background jobs are born deaf to SIGINT, and so would be the suite's children."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1], preexec_fn=heed)
     assert child.stderr is not None
     while "network" not in child.stderr.readline():  # it has begun to compute
         assert child.poll() is None
