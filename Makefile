@@ -31,6 +31,7 @@ lint: .venv/.installed-test
 bench: .venv/.installed-bench
 	$(BIN)/python benchmarks/bench_inference.py
 	$(BIN)/python benchmarks/bench_memory.py
+	$(BIN)/python benchmarks/bench_training.py
 
 # Takes what was installed or built; leaves demo/ and runs/ alone.
 clean:

@@ -42,16 +42,20 @@ class SRGAN3D(ScriptedLoadableModule):
 
 
 def registerSampleData():
+    """Once Slicer has started; one that was told to leave Sample Data out has nothing to register with."""
     from SRGAN3DSlicer import sample_data
 
-    sample_data.register()
+    try:
+        sample_data.register()
+    except ImportError:
+        return
 
 
 class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Puts the panel into Slicer, and tells it when the scene or the user comes and goes."""
 
     def __init__(self, parent=None):
-        self.parameters, self.connection = None, None
+        self.parameters, self.connection, self.panel, self.logic = None, None, None, None
         VTKObservationMixin.__init__(self)
         ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
@@ -67,14 +71,16 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.bind()
 
     def cleanup(self):
         """The module is reloaded or Slicer ends: no process stays."""
         self.unbind()
         self.removeObservers()
-        self.panel.detach()
-        self.logic.cleanup()
+        if self.panel is not None:  # else setup() has failed
+            self.panel.detach()
+            self.logic.cleanup()
 
     def enter(self):
         self.bind()
@@ -89,18 +95,24 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndClose(self, caller, event):
         self.bind()
 
+    def onSceneEndImport(self, caller, event):
+        """A scene that was loaded has its choices in the node that is bound already: connectGui sees to some widgets, not to all."""
+        if self.parameters is not None:
+            self.unbind()
+            self.bind()
+
     def bind(self):
         """The scene's choices into the widgets, and back from then on."""
         from SRGAN3DSlicer.parameters import Parameters
 
-        if self.connection is None:
+        if self.parameters is None:
             self.parameters = Parameters(self.logic.getParameterNode())
             self.panel.set_parameters(self.parameters)
             self.connection = self.parameters.connectGui(self.ui)
             self.panel.refresh()
 
     def unbind(self):
-        if self.connection is not None:
+        if self.parameters is not None:
             self.parameters.disconnectGui(self.connection)
             self.connection, self.parameters = None, None
             self.panel.set_parameters(None)
@@ -157,6 +169,7 @@ class SRGAN3DTest(ScriptedLoadableModuleTest):
         from SRGAN3DSlicer import install, preferences
 
         from SRGAN3DLib.checkpoint_header import catalogue
+        from SRGAN3DLib.jobs import DEFAULT_MODEL
 
         if not (catalogue() and (install.state().ready or preferences.foreign_python())):
             self.delayDisplay(f"Not computed: models {list(catalogue())}, {install.state().text}")
@@ -164,7 +177,7 @@ class SRGAN3DTest(ScriptedLoadableModuleTest):
         before = "torch" in sys.modules
         node, logic = self.makeVolume(), SRGAN3DLogic()
         try:
-            out = logic.superResolve(node, model=next(iter(catalogue())), device="cpu")
+            out = logic.superResolve(node, model=min(catalogue(), key=lambda name: name != DEFAULT_MODEL), device="cpu")
         finally:
             logic.cleanup()
         boxes = [[0.0] * 6, [0.0] * 6]

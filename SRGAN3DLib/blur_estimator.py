@@ -14,28 +14,48 @@ from pathlib import Path
 
 import numpy as np
 
+from .configs import Factors
+
 WEIGHTS = Path(__file__).parent / "models" / "blur-estimator.json"
 BANDS = np.linspace(0, 1, 17)  # of Nyquist
 REACH = 5  # neighbours looked at on either side of an edge
 QUANTILES = (0.995, 0.98, 0.92)
+RANGE = (0.2, 1.0)  # of the estimates
 LEAST_VOXELS = 16  # along an axis, for an estimate
 
 
-def estimate_mtf(array: np.ndarray) -> tuple[float, float, float] | None:
-    """MTF at Nyquist along K, J, I of a scan (K, J, I) float32; None where it is too small or too smooth to say."""
-    if min(array.shape) < LEAST_VOXELS:
+def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float, float, float] | None:
+    """MTF at Nyquist along K, J, I of a scan (K, J, I) float32 about to be enlarged by `factors`; 1 along axes that are not.
+
+    None where it is too small or too smooth to say. What a blur looks like depends on what it went with: scans blurred along every axis
+    (`isotropic`; `coarse` from a factor of 3 up) and stacks of thick slices have weights of their own.
+    """
+    axes = [axis for axis, f in enumerate(factors) if f > 1]
+    if not axes or min(array.shape[axis] for axis in axes) < LEAST_VOXELS or min(array.shape) < 2 * REACH + 2:
+        return None
+    features = np.stack([axis_features(array, axis) for axis in axes])
+    if not np.isfinite(features).all():
         return None
     fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    estimates = []
-    for axis in range(3):
-        features = axis_features(array, axis)
-        if not np.isfinite(features).all():
-            return None
-        z = np.clip((features - fitted["mean"]) / fitted["scale"], -4, 4)
-        estimates.append(float(fitted["intercept"] + z @ np.asarray(fitted["weights"])))
-    # The three axes of a scan mostly share their blur: half of each estimate is what all three say.
-    pooled = 0.5 * np.asarray(estimates) + 0.5 * float(np.mean(estimates))
-    return tuple(float(v) for v in np.clip(pooled, *fitted["range"]))  # type: ignore[return-value]
+    estimates = combine(fitted["slices" if len(axes) == 1 else "coarse" if max(factors) > 2 else "isotropic"], features)
+    mtf = [1.0, 1.0, 1.0]
+    for axis, value in zip(axes, estimates, strict=True):
+        mtf[axis] = float(value)
+    return mtf[0], mtf[1], mtf[2]
+
+
+def combine(fitted: dict, features: np.ndarray) -> np.ndarray:
+    """Features (axes, 55) -> MTF (axes,). Where several axes were blurred they mostly share their blur: the level comes from their
+    mean features, and half of what each axis says of itself against the others."""
+    own = _regress(fitted["axis"], features)
+    if len(features) > 1:
+        own = _regress(fitted["mean"], features.mean(axis=0)) + 0.5 * (own - own.mean())
+    return np.asarray(np.clip(own, *RANGE))
+
+
+def _regress(one: dict, features: np.ndarray) -> np.ndarray:
+    z = np.clip((features - one["centre"]) / one["scale"], -4, 4)
+    return np.asarray(one["intercept"] + z @ np.asarray(one["weights"]))
 
 
 def axis_features(array: np.ndarray, axis: int) -> np.ndarray:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from .checkpoint_header import METADATA_KEY, CheckpointHeader, file_hash, find_model, parse_header, read_layout
+from .configs import to_json
 from .errors import CheckpointError
 from .files import whole_file
+from .jobs import check_alpha
 from .networks import Generator
 
 _FLOATS = ("F32", "BF16", "F16", "F64")
@@ -58,12 +63,11 @@ class Checkpoint:
 
     def save(self, path: str | Path) -> None:
         """Write `path` whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save as safetensors  # to bytes: its own writer does not say when a disk is full
 
+        data = safetensors({name: t.detach().contiguous().cpu() for name, t in self.tensors.items()}, {METADATA_KEY: self.header.to_text()})
         with whole_file(path) as part:
-            save_file(
-                {name: t.detach().contiguous().cpu() for name, t in self.tensors.items()}, part, {METADATA_KEY: self.header.to_text()}
-            )
+            part.write_bytes(data)
 
     def generator(self) -> Generator:
         """The network in evaluation mode, float32."""
@@ -71,9 +75,83 @@ class Checkpoint:
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in self.tensors.items()})
         return network.eval()
 
+    def start(self, network: Generator) -> list[str]:
+        """Copy into `network` every tensor whose layer does the same work there; returns the names of those left as they were.
+
+        The trunk is the same whatever the factors; an upsampling stage only where it and all before it enlarge alike;
+        the output convolution only where all do. Raises `CheckpointError` if not even the trunk fits.
+        """
+        mine, theirs = self.header.generator.stages, network.config.stages
+        alike = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+        taken = ("first", "blocks", "last", *(f"stages.{i}." for i in range(alike)), *(("output",) if mine == theirs else ()))
+        target, fresh = network.state_dict(), []
+        for name, tensor in target.items():
+            source = self.tensors.get(name)
+            if not name.startswith(taken):
+                fresh.append(name)
+            elif source is None or source.shape != tensor.shape:
+                shape = None if source is None else list(source.shape)
+                raise CheckpointError(f"{self.path}: cannot start this network: {name} is {shape}, {list(tensor.shape)} is wanted")
+            else:
+                target[name] = source.to(tensor.dtype)
+        network.load_state_dict(target)
+        return fresh
+
+    def blend(self, other: Checkpoint, alpha: float) -> Checkpoint:
+        """(1 - alpha) of this and alpha of `other`, tensor by tensor: network interpolation (Wang et al., ESRGAN, 2018).
+
+        The header is this one's, without its metrics: they were measured on another network. Raises `CheckpointError` where the
+        architectures differ, `JobError` for an alpha outside 0 to 1.
+        """
+        check_alpha(alpha)
+        mine, theirs = (to_json(c.header.generator) | {"normalisation": c.header.normalisation} for c in (self, other))
+        for key, value in mine.items():
+            if value != theirs[key]:
+                raise CheckpointError(
+                    f"{self.path}: {key} is {value}, but {theirs[key]} in {other.path}; only one architecture can be blended"
+                )
+        tensors = {}
+        for name, one in self.tensors.items():
+            two = other.tensors[name]
+            common = torch.promote_types(one.dtype, two.dtype)
+            tensors[name] = torch.lerp(one.to(common), two.to(common), alpha) if common.is_floating_point else (two if alpha > 0.5 else one)
+        parts = {
+            key: {"name": c.header.name, "file": Path(c.path).name, "sha256": c.sha256} for key, c in (("faithful", self), ("sharp", other))
+        }
+        more = tuple(entry for entry in other.header.training_data if entry not in self.header.training_data)
+        header = replace(
+            self.header,
+            name=f"{self.header.name}+{other.header.name}@{alpha:g}",
+            training_data=self.header.training_data + more,
+            training={"blend": {"alpha": alpha, **parts}},
+            metrics={},
+            created=datetime.date.today().isoformat(),
+        )
+        files, hashes = (",".join(pair) for pair in ((Path(self.path).name, Path(other.path).name), (self.sha256, other.sha256)))
+        return Checkpoint(header, tensors, files, hashes)
+
+    def transposed(self, order: Sequence[int]) -> Checkpoint:
+        """The same network for arrays laid out in another order: it does to `x.transpose(order)` what this one does to x.
+
+        `order` over (K, J, I), as in numpy's transpose. Path and hash are this one's no more.
+        """
+        config = self.header.generator
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            if name.endswith("weight") and tensor.dim() == 5:
+                tensor = tensor.permute(0, 1, *(2 + a for a in order))
+            if name == "first.weight" and config.blur_aware:  # its last three inputs are the blur along K, J, I
+                images = config.input_channels
+                tensor = tensor[:, [*range(images), *(images + a for a in order)]]
+            if name.startswith("stages.") and config.upsampling == "subpixel":  # the shuffle's phases lie in the outputs
+                old = config.stages[int(name.split(".")[1])]
+                phases = tensor.reshape(-1, *old, *tensor.shape[1:])
+                tensor = phases.permute(0, *(1 + a for a in order), *range(4, phases.dim())).reshape(tensor.shape)
+            tensors[name] = tensor.contiguous()
+        factors = tuple(config.factors[a] for a in order)
+        return Checkpoint(replace(self.header, generator=replace(config, factors=factors)), tensors)  # type: ignore[arg-type]
+
 
 def _empty_generator(header: CheckpointHeader) -> Generator:
-    import torch
-
     with torch.device("meta"):
         return Generator(header.generator)

@@ -71,9 +71,11 @@ def read_layout(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if start[:2] == b"PK" or start[:1] == b"\x80":
-                raise CheckpointError(f"{path}: a pickle (torch.save) file, not .safetensors; pickles can run code and are never loaded")
             if not 2 <= length <= _LONGEST_HEADER:
+                if start[:2] == b"PK" or start[:1] == b"\x80":  # only here: a good length may begin with these bytes, too
+                    raise CheckpointError(
+                        f"{path}: a pickle (torch.save) file, not .safetensors; pickles can run code and are never loaded"
+                    )
                 raise CheckpointError(f"{path}: not a .safetensors file (header length {length})")
             raw = file.read(length)
     except FileNotFoundError:

@@ -22,6 +22,7 @@ Content = Literal["mse", "l1", "charbonnier"]
 Blur = Literal["box", "gaussian", "kspace", "slice-profile", "random"]
 
 DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
+LARGEST_FACTOR = 8
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
 
@@ -97,8 +98,8 @@ def _check(condition: bool, message: str) -> None:
 
 def check_factors(factors: Factors, where: str = "factors") -> None:
     _check(
-        len(factors) == 3 and all(f in (1, 2, 3, 4) for f in factors),
-        f"{where} {tuple(factors)}: three numbers from 1, 2, 3, 4 are wanted",
+        len(factors) == 3 and all(1 <= f <= LARGEST_FACTOR for f in factors),
+        f"{where} {tuple(factors)}: three numbers from 1 to {LARGEST_FACTOR} are wanted",
     )
 
 
@@ -172,7 +173,14 @@ class DegradationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run, whole; written to RUN/config.json and read back. Rates are Adam's, patches are LR voxels."""
+    """One training run, whole; written to RUN/config.json and read back. Rates are Adam's, patches are LR voxels.
+
+    `batch` is that of a step, whatever the number of ranks that share it. D's loss for real patches aims at 1 - `label_smoothing`;
+    every `r1_every` steps it has `r1_weight` / 2 times the R1 penalty, times `r1_every`.
+
+    `validation_share` of the subjects of `data` (drawn by `seed`) are kept for validation where `validation` names no other scans.
+    `init` names a checkpoint (shipped or file) whose weights the generator starts from, as far as its layers are the same.
+    """
 
     data: str
     out: str
@@ -192,45 +200,65 @@ class TrainConfig:
     content_weight: float = 1.0
     adversarial_weight: float = 0.005
     gradient_difference_weight: float = 0.0
+    label_smoothing: float = 0.0
+    r1_weight: float = 0.0
+    r1_every: int = 16
     ema: float = 0.999
     unknown_blur: float = 0.2
     mtf_error: float = 0.2
     validate_every: int = 500
     validation_box: int = 112
     save_every: int = 200
+    validation_share: float = 0.0
     seed: int = 0
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     preset: str = "fast"
+    init: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.steps >= 0 and self.gan_steps >= 0, f"steps {self.steps} + {self.gan_steps}: none may be negative")
         _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
         _check(self.batch >= 1 and self.patch >= 4, f"batch {self.batch} (>= 1), patch {self.patch} (>= 4)")
         _check(0 <= self.ema < 1, f"ema {self.ema}: 0 to below 1")
+        _check(0 <= self.validation_share < 1, f"validation_share {self.validation_share}: 0 to below 1")
+        _check(not (self.validation and self.validation_share), "validation and validation_share: one of them, not both")
+        _check(0 <= self.label_smoothing < 0.5, f"label_smoothing {self.label_smoothing}: 0 to below 0.5")
+        _check(0 <= self.unknown_blur <= 1, f"unknown_blur {self.unknown_blur}: a share, 0 to 1")
+        for name in ("learning_rate", "gan_learning_rate", "discriminator_learning_rate", "gradient_clip"):
+            _check(getattr(self, name) > 0, f"{name} {getattr(self, name)}: above 0")
+        for name in ("content_weight", "adversarial_weight", "gradient_difference_weight", "r1_weight", "mtf_error"):
+            _check(getattr(self, name) >= 0, f"{name} {getattr(self, name)}: 0 or more")
         last = self.batch * math.prod(-(-self.patch * f // DISCRIMINATOR_STRIDE) for f in self.generator.factors)
         _check(
             not self.gan_steps or self.discriminator.norm == "none" or last > 1,
             f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; larger ones are wanted",
         )
-        _check(min(self.validate_every, self.save_every) >= 1, "every interval is at least 1")
+        _check(min(self.validate_every, self.save_every, self.r1_every) >= 1, "every interval is at least 1")
+
+
+PRESETS = ("paper", "fast", "large")
 
 
 def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
-    """A named generator: `paper` is [P1] exactly (529 377 parameters at x2); `fast` is what we ship.
+    """A named generator: `paper` is [P1] exactly (529 377 parameters at x2); `fast` is what we ship; `large` is wider and deeper.
 
     `fast` drops batch normalisation, predicts the difference to trilinear interpolation, shuffles sub-voxels
     in place of the 64-channel tail on the fine grid (a third of the arithmetic) and is told the blur.
+    `large` has 981 801 parameters at x2: the most (10 blocks of 40 features) that keep the file below 4 MB.
     """
     if name == "paper":
         return GeneratorConfig(factors=factors)
+    fast = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
     if name == "fast":
-        return GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
-    raise JobError(f"unknown preset {name!r}; choose from paper, fast")
+        return fast
+    if name == "large":
+        return dataclasses.replace(fast, features=40, blocks=10)
+    raise JobError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
 
 
 def training_preset(name: str, data: str, out: str, validation: str | None = None, factors: Factors = (2, 2, 2)) -> TrainConfig:
-    """The configuration of a named run: `paper` trains [P1]'s networks by equations (1) and (2), `fast` as the shipped models."""
+    """The configuration of a named run: `paper` trains [P1]'s networks by equations (1) and (2), the others as the shipped models."""
     config = TrainConfig(data, out, validation, preset(name, factors), preset=name)
     if name != "paper":
         return config

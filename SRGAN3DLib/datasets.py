@@ -1,80 +1,35 @@
 """Volumes to patches: scans on disk -> training volumes in memory -> batches of (LR, HR, MTF), made on the fly.
 
-Batch number s is a pure function of (seed, s): a resumed run sees the very batches of an unbroken one, and the state of the
-sampler is the step number.
+Patch p of batch s is a pure function of (seed, s, p): a resumed run sees the very batches of an unbroken one, the ranks of a run
+share the patches of a batch out among them, and the state of the sampler is the step number.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
+import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .configs import UNKNOWN_MTF, Factors, TrainConfig
+from .configs import UNKNOWN_MTF, TrainConfig
 from .degradations import AxisBlur, Draw, sample
-from .errors import SRGAN3DError, VolumeError
+from .errors import ResourceError, SRGAN3DError, VolumeError
+from .geometry import Geometry
 from .intensity import IntensityScale
-from .volume import Volume, list_volumes
+from .memory import available_bytes, megabytes
+from .protocol import Case
+from .scans import Scan, find_scans, lay, no_way, orders_allowed
+from .split import NAME as SPLIT
+from .split import Member, Split
 
 COARSER = (1.0, 1.2, 1.45)  # each scan is also seen at these spacings, as long as it stays below ...
 COARSEST_MM = 1.35
-COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a volumes.csv; others are not looked at
+ALL = slice(None)
 FOREGROUND = 0.1  # of bright tissue, as in the head mask
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A scan on disk. `truth_kji`: the array axes on which it is ground truth at its own spacing."""
-
-    path: Path
-    subject: str
-    contrast: str = ""
-    licence: str = ""
-    truth_kji: tuple[int, ...] = (0, 1, 2)
-
-
-def find_scans(data: str | Path) -> list[Scan]:
-    """The scans of a folder, sorted by path; subject, contrast, licence and true axes from a `volumes.csv` in it or just above it."""
-    data = Path(data)
-    if not data.exists():
-        raise VolumeError(f"{data}: no such folder")
-    files = (
-        [data]
-        if data.is_file()
-        else sorted({*list_volumes(data), *(p for s in sorted(data.iterdir()) if s.is_dir() for p in list_volumes(s))})
-    )
-    rows: dict[Path, dict[str, str]] = {}
-    for folder in (data, *data.resolve().parents[:2]):
-        table = folder / "volumes.csv"
-        if table.is_file():
-            rows = {(folder / row["file"]).resolve(): row for row in _read_table(table)}
-            break
-    return [_scan(path, rows.get(path.resolve())) for path in files]
-
-
-def _read_table(table: Path) -> list[dict[str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise VolumeError(f"{table}: has no column {missing[0]!r}; wanted are {', '.join(COLUMNS)}")
-            return [{name: row[name] or "" for name in COLUMNS} for row in reader]
-    except (OSError, ValueError, csv.Error) as error:
-        raise VolumeError(f"{table}: cannot be read ({error})") from None
-
-
-def _scan(path: Path, row: dict[str, str] | None) -> Scan:
-    if row is None:
-        return Scan(path, path.name.split("_")[0].split(".")[0])
-    truth = tuple(sorted(2 - int(axis) for axis in row["truth_axes"].split(",") if axis.strip().isdigit()))
-    return Scan(path, row["subject"], row["contrast"], row["licence"], truth)
 
 
 @dataclass(frozen=True)
@@ -88,57 +43,115 @@ class TrainingVolume:
     orders: tuple[tuple[int, int, int], ...]
 
 
-def orders_allowed(truth_kji: tuple[int, ...], factors: Factors) -> tuple[tuple[int, int, int], ...]:
-    """The ways to lay the array's axes onto the network's so that every enlarged axis is ground truth."""
-    ways = itertools.permutations(range(3))
-    return tuple(way for way in ways if all(f == 1 or axis in truth_kji for f, axis in zip(factors, way, strict=True)))  # type: ignore[misc]
-
-
 class TrainingSet:
-    """The scans fit for training by `config`, in memory; `skipped` lists (file, reason) of the others."""
+    """The scans fit for training by `config`, in memory, and the `cases` that judge; `skipped`: (file, reason) of all others.
+
+    Raises `VolumeError` if no scan is fit (or a scan of a run begun before is gone), `ResourceError` if they do not fit into memory.
+    """
+
+    split: Split | None = None
+    cases: Sequence[Case] = ()
+    notes: Sequence[str] = ()  # what is worth a warning
 
     def __init__(self, config: TrainConfig):
         self.config = config
         self.volumes: list[TrainingVolume] = []
         self.skipped: list[tuple[Path, str]] = []
-        for scan in find_scans(config.data):
-            self._add(scan)
-        if not self.volumes:
-            reasons = "; ".join(f"{path.name}: {why}" for path, why in self.skipped[:3])
-            raise VolumeError(
-                f"{config.data}: no scan fit for training with factors {config.generator.factors} ({reasons or 'it holds none'})"
-            )
+        self._grids: dict[Path, Geometry] = {}
+        members = [self._member(scan, "data") for scan in find_scans(config.data)]
+        if config.validation:
+            members += [self._member(scan, "validation") for scan in find_scans(config.validation)]
+        self.split = Split(members, Path(config.out) / SPLIT, config.seed, config.validation_share)
+        self._check_memory()
+        self.split.try_each("train", self._add)
+        self._check_some("train", config.data, "training")
+        self.split.try_each("validation", self._add_cases)
+        if config.validation or config.validation_share:
+            self._check_some("validation", config.validation or config.data, "validation")
         sizes = np.sqrt([len(volume.corners) for volume in self.volumes])
         self.weights = sizes / sizes.sum()
 
-    def _add(self, scan: Scan) -> None:
-        factors, patch = self.config.generator.factors, self.config.patch
-        orders = orders_allowed(scan.truth_kji, factors)
-        if not orders:
-            self.skipped.append((scan.path, f"ground truth on axes {scan.truth_kji} of (K, J, I) only"))
-            return
-        try:
-            volume = Volume.read(scan.path)
-        except SRGAN3DError as error:
-            self.skipped.append((scan.path, str(error)))
-            return
-        whole = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
-        spacing = np.asarray(volume.geometry.spacing_kji_mm)
-        for scale in COARSER:
-            if scale > 1 and (len(scan.truth_kji) < 3 or max(spacing) * scale > COARSEST_MM):
-                continue
-            array = whole if scale == 1 else coarsen(whole, scale)
-            fits = tuple(way for way in orders if all(array.shape[axis] >= patch * f for f, axis in zip(factors, way, strict=True)))
-            corners = _anatomy(array)
-            if fits and len(corners):
-                self.volumes.append(TrainingVolume(scan, array, tuple(float(s) * scale for s in spacing), corners, fits))
-            elif scale == 1:
-                self.skipped.append((scan.path, f"{array.shape} (K, J, I) holds no patch of {patch} LR voxels with anatomy"))
+    def write_split(self) -> None:
+        """RUN/split.json, where the run begins."""
+        if self.split is not None:
+            self.split.write()
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), MTF (N, 3), all float32; the same for the same seed and step."""
-        rng = np.random.default_rng([self.config.seed, step])
-        patches = [self._patch(rng) for _ in range(self.config.batch)]
+    def _member(self, scan: Scan, source: str) -> Member:
+        """Its role as far as its header tells."""
+        member = Member(scan, source, "train" if source == "data" else "validation")
+        try:
+            geometry = scan.geometry()
+        except SRGAN3DError as error:
+            return member.skipped(str(error))
+        self._grids[scan.path] = geometry
+        if source == "data" and not self._levels(scan, geometry):
+            return member.skipped(f"{scan.path}: {self._unfit(scan, geometry)}")
+        return member
+
+    def _levels(self, scan: Scan, geometry: Geometry) -> dict[float, tuple[tuple[int, int, int], ...]]:
+        """The spacings it is seen at, as multiples of its own, each with the ways to lay its axes in which a patch fits."""
+        factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
+        truth = scan.truth(spacing)
+        levels = {}
+        for scale in COARSER:
+            if scale > 1 and (len(truth) < 3 or max(spacing) * scale > COARSEST_MM):
+                continue
+            shape = _coarser_shape(geometry.shape_kji, scale)
+            orders = orders_allowed(truth, factors)
+            fits = [way for way in orders if all(shape[axis] >= self.config.patch * f for f, axis in zip(factors, way, strict=True))]
+            if fits:
+                levels[scale] = tuple(fits)
+        return levels
+
+    def _unfit(self, scan: Scan, geometry: Geometry) -> str:
+        factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
+        if not orders_allowed(scan.truth(spacing), factors):
+            return no_way(scan, spacing, factors)
+        return f"{geometry.shape_kji} (K, J, I) holds no patch of {self.config.patch} LR voxels with anatomy"
+
+    def _check_memory(self) -> None:
+        """One line now rather than the system's kill later: what will be held, and four copies of the largest while it is read."""
+        assert self.split is not None
+        voxels, largest, box = 0, 0, self.config.validation_box**3
+        for member in self.split.of("train"):
+            geometry = self._grids[member.scan.path]
+            voxels += sum(math.prod(_coarser_shape(geometry.shape_kji, scale)) for scale in self._levels(member.scan, geometry))
+            largest = max(largest, math.prod(geometry.shape_kji))
+        need = 4 * (voxels + 4 * largest + 3 * box * len(self.split.of("validation")))
+        if need > (have := available_bytes()):
+            what = f"{self.config.data}: its {len(self.split.of('train'))} scans fit for training"
+            raise ResourceError(f"{what} take {megabytes(need)} of memory, {megabytes(have)} are free; name fewer")
+
+    def _check_some(self, role: str, data: str, purpose: str) -> None:
+        assert self.split is not None
+        self.skipped = [(member.scan.path, member.reason) for member in self.split.of("skipped")]
+        if not self.split.of(role):
+            factors, reasons = self.config.generator.factors, "; ".join(why for _, why in self.skipped[:3])
+            raise VolumeError(f"{data}: no scan fit for {purpose} with factors {factors} ({reasons or 'it holds none'})")
+
+    def _add(self, scan: Scan) -> None:
+        volume = scan.read()
+        whole = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
+        found = []
+        for scale, orders in self._levels(scan, volume.geometry).items():
+            array = whole if scale == 1 else coarsen(whole, scale)
+            spacing = tuple(mm * scale for mm in volume.geometry.spacing_kji_mm)
+            corners = _anatomy(array)
+            if len(corners):
+                found.append(TrainingVolume(scan, array, spacing, corners, orders))
+        if not found:
+            raise VolumeError(f"{scan.path}: {self._unfit(scan, volume.geometry)}")
+        self.volumes += found
+
+    def _add_cases(self, scan: Scan) -> None:
+        cases, warnings = cases_of(scan, self.config)
+        self.cases = [*self.cases, *cases]
+        self.notes = [*self.notes, *(f"{scan.path}: {warning}" for warning in warnings)]
+
+    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), MTF (N, 3), all float32: the patches `share` of the step's batch."""
+        numbers = range(self.config.batch)[share]
+        patches = [self._patch(np.random.default_rng([self.config.seed, step, number])) for number in numbers]
         lr, hr, mtf = (np.stack(part) for part in zip(*patches, strict=True))
         return lr[:, None], hr[:, None], mtf.astype(np.float32)
 
@@ -168,7 +181,7 @@ class TrainingSet:
         told = np.clip(mtf + rng.normal(0, spread) + rng.normal(0, spread / 2, 3), 0, 1)
         return np.full(3, UNKNOWN_MTF) if unknown else told
 
-    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Batches start ... stop - 1, two ahead, made in a thread of their own; an error in it is raised here."""
         ready: queue.Queue = queue.Queue(maxsize=2)
         ended = threading.Event()
@@ -185,7 +198,7 @@ class TrainingSet:
                 for step in range(start, stop):
                     if ended.is_set():
                         return
-                    put(self.batch(step))
+                    put(self.batch(step, share))
             except BaseException as error:  # handed to the consumer, who raises it
                 put(error)
 
@@ -198,6 +211,16 @@ class TrainingSet:
                 yield item
         finally:
             ended.set()
+
+
+def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
+    """The scan's central box under the three degradations of the protocol (or the one trained for), and warnings about its axes."""
+    box, factors, kind = config.validation_box, config.generator.factors, config.degradation.kind
+    volume, _, warnings = lay(scan, scan.read(), factors)
+    middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in volume.array.shape)
+    array = volume.array[middle].copy()  # the rest of the scan need not be kept
+    kinds = ("box", "gaussian", "kspace") if kind == "random" else (kind,)
+    return [Case.make(scan.name, array, factors, name) for name in kinds], warnings
 
 
 def degrade_patch(array: np.ndarray, blurs: list[AxisBlur], factors: list[int], start: list[int], patch: int) -> np.ndarray:
@@ -231,9 +254,13 @@ def coarsen(array: np.ndarray, scale: float) -> np.ndarray:
     """The same head at a wider spacing, its band cut off sharply as a scanner would: a true scan of fewer voxels."""
     from scipy.signal import resample
 
-    for axis, n in enumerate(array.shape):
-        array = resample(array, round(n / scale), axis=axis)
+    for axis, n in enumerate(_coarser_shape(array.shape, scale)):
+        array = resample(array, n, axis=axis)
     return np.ascontiguousarray(array, np.float32)
+
+
+def _coarser_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    return tuple(round(n / scale) for n in shape)
 
 
 _STRIDE = 8

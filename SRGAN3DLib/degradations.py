@@ -16,7 +16,8 @@ import numpy as np
 from .configs import Factors
 from .errors import JobError
 
-Kind = Literal["box", "gaussian", "kspace"]
+Kind = Literal["box", "gaussian", "kspace", "sinc"]
+LOBES = 8  # of the sinc, on either side
 A = TypeVar("A")  # a numpy array or a torch tensor
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
@@ -27,17 +28,18 @@ class AxisBlur:
 
     `width` is in LR voxels: the FWHM of a gaussian, the full width of a box (below 1: slices with gaps; above 1:
     overlapping slices). For kspace it is the transfer left at the edge of the acquired band: 1 is the ideal
-    low-pass, below 1 a raised-cosine apodisation.
+    low-pass, below 1 a raised-cosine apodisation. `sinc` is kspace cut to `LOBES` and mirrored at the border: local, for work in pieces.
     """
 
     kind: Kind
     width: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("box", "gaussian", "kspace"):
+        if self.kind not in ("box", "gaussian", "kspace", "sinc"):
             raise JobError(f"blur {self.kind!r}: box, gaussian or kspace is wanted")
-        if not (0 < self.width <= (1 if self.kind == "kspace" else 16)):
-            raise JobError(f"blur width {self.width} of {self.kind}: above 0, at most {1 if self.kind == 'kspace' else 16}")
+        most = 1 if self.kind in ("kspace", "sinc") else 16
+        if not 0 < self.width <= most:
+            raise JobError(f"blur width {self.width} of {self.kind}: above 0, at most {most}")
 
     @property
     def mtf(self) -> float:
@@ -48,6 +50,13 @@ class AxisBlur:
             return float(np.exp(-0.5 * (np.pi * self.width / FWHM_PER_SIGMA) ** 2))
         return self.width
 
+    @property
+    def reach(self) -> int:
+        """LR voxels beyond its own that a row of `matrix` looks at, at most; kspace looks at all."""
+        if self.kind == "sinc":
+            return LOBES + 1
+        return int(np.ceil(self.width / 2 if self.kind == "box" else 4 * self.width / FWHM_PER_SIGMA)) + 1
+
     def matrix(self, n: int, factor: int) -> np.ndarray:
         """(n // factor, n) float64 matrix; the identity where factor is 1 and the blur is an ideal one."""
         m = n // factor
@@ -56,7 +65,7 @@ class AxisBlur:
         if factor == 1:
             return np.eye(n)
         rows = np.zeros((m, n))
-        core = {"box": _box_rows, "gaussian": _gaussian_rows, "kspace": _kspace_rows}[self.kind]
+        core = {"box": _box_rows, "gaussian": _gaussian_rows, "kspace": _kspace_rows, "sinc": _sinc_rows}[self.kind]
         rows[:, : m * factor] = core(m, factor, self.width)
         return rows
 
@@ -100,6 +109,27 @@ def _kspace_rows(m: int, factor: int, edge: float) -> np.ndarray:
     offsets = np.arange(n) + (factor - 1) / 2
     kernel = np.cos(2 * np.pi / n * np.outer(offsets, k)) @ weights
     return np.asarray(kernel[(factor * np.arange(m)[:, None] - np.arange(n)[None, :]) % n])
+
+
+def _sinc_rows(m: int, factor: int, edge: float) -> np.ndarray:
+    """The kernel of `_kspace_rows` for endless scans, under a cosine-squared window."""
+    rows = np.zeros((m, m * factor))
+    k = np.linspace(0, 1, 129)
+    window = 1 - (1 - edge) * np.sin(0.5 * np.pi * k) ** 2
+    reach = LOBES * factor
+    for r in range(m):
+        centre = factor * r + (factor - 1) / 2
+        j = np.arange(int(np.floor(centre)) - reach, int(np.ceil(centre)) + reach + 1)
+        x = (j - centre) / factor
+        kernel = (np.cos(np.pi * np.outer(x, k)) * window) @ _trapezoid(len(k))
+        _scatter_mirrored(rows, r, j, kernel * np.cos(0.5 * np.pi * x / (LOBES + 0.5)) ** 2)
+    return rows
+
+
+def _trapezoid(n: int) -> np.ndarray:
+    weights = np.full(n, 1.0 / (n - 1))
+    weights[[0, -1]] /= 2
+    return weights
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import numpy as np
 
 from . import __version__
 from .configs import Factors
-from .datasets import find_scans
 from .degradations import Degradation
 from .errors import JobError, VolumeError
 from .events import Log, Progress, Report
@@ -21,6 +20,7 @@ from .interpolation import interpolate
 from .jobs import EvaluateJob
 from .pictures import comparison
 from .protocol import Case
+from .scans import find_scans, lay
 from .super_resolver import Result, SuperResolver
 from .volume import Volume
 
@@ -39,21 +39,23 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     scans = find_scans(job.data)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    runs = [(scan, degradation) for scan in scans for degradation in job.degradations]
-    for index, (scan, degradation) in enumerate(runs):
-        report(Progress("evaluating", index, len(runs)))
+    for index, scan in enumerate(scans):
         try:
-            row, result, case = score_one(resolver, Volume.read(scan.path), scan.path.name, degradation, job.blur, cancelled)
+            truth, axes_kji, doubts = lay(scan, scan.read(), resolver.header.generator.factors)
+            for done, degradation in enumerate(job.degradations):
+                report(Progress("evaluating", index * len(job.degradations) + done, len(scans) * len(job.degradations)))
+                row, result, case = score_one(resolver, truth, scan.name, degradation, job.blur, cancelled)
+                row |= {"axes_kji": axes_kji, "warnings": doubts + row["warnings"]}
+                rows.append(row)
+                report(Log(f"{row['scan']} {degradation}: gain {row['psnr_gain']:+.2f} dB, SSIM {row['ssim_gain']:+.4f}"))
+                for warning in row["warnings"]:
+                    report(Log(f"{row['scan']} {degradation}: {warning}", "warning"))
+                if job.panels:
+                    name = scan.name.strip("/").replace("/", "_").split(".")[0]
+                    picture(folder / f"{name}_{degradation}.png", case, result.volume.array, row)
         except VolumeError as error:
             report(Log(str(error), "warning"))
             failed.append(str(error))
-            continue
-        rows.append(row)
-        report(Log(f"{row['scan']} {degradation}: gain {row['psnr_gain']:+.2f} dB, SSIM {row['ssim_gain']:+.4f}"))
-        for warning in row["warnings"]:
-            report(Log(f"{row['scan']} {degradation}: {warning}", "warning"))
-        if job.panels:
-            picture(folder / f"{scan.path.name.split('.')[0]}_{degradation}.png", case, result.volume.array, row)
     if not rows:
         raise VolumeError(f"{job.data}: no scan could be scored ({'; '.join(failed) or 'none found'})")
     summary = {"protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": job.blur,
@@ -79,7 +81,7 @@ def score_one(
     case = Case.make(name, truth.array, factors, degradation)
     lr = truth.with_array(case.lr, truth.geometry.coarsen(factors))
     told = degradation if blur == "known" else blur
-    result = resolver(replace(lr, notes=()), told, on_progress, cancelled)
+    result = resolver(replace(lr, notes=()), told, on_progress, cancelled, factors_ijk=factors[::-1])
     row = case.report(result.volume.array)
     true_mtf = Degradation.named(degradation, factors).mtf
     told_mtf = result.info["blur"]["mtf_kji"]

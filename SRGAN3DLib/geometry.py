@@ -110,6 +110,14 @@ class Geometry:
         shift[:3, 3] = i, j, k
         return Geometry((k_end - k, j_end - j, i_end - i), self.ijk_to_ras @ shift)
 
+    def permute(self, order_kji: Sequence[int]) -> Geometry:
+        """The same voxels with the array's axes in another order, as `array.transpose(order_kji)` lays them; none moves."""
+        if sorted(order_kji) != [0, 1, 2]:
+            raise JobError(f"order {tuple(order_kji)} of (K, J, I): each of 0, 1, 2 once is wanted")
+        k, j, i = order_kji
+        columns = [2 - i, 2 - j, 2 - k, 3]  # the matrix counts I, J, K
+        return Geometry((self.shape_kji[k], self.shape_kji[j], self.shape_kji[i]), self.ijk_to_ras[:, columns])
+
     def _scaled(self, step_kji: tuple[float, float, float], shape_kji: tuple[int, int, int]) -> Geometry:
         """Cell-centred: a new voxel is `step` old ones wide, so its first centre lies at (step - 1) / 2 old voxels."""
         step = np.asarray(step_kji[::-1], np.float64)

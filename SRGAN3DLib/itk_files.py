@@ -43,15 +43,7 @@ def read_dicom(folder: Path) -> tuple[np.ndarray, Geometry, Facts]:
     `VolumeError` for no series, several series, and slices that are missing, repeated, or of another size or orientation.
     """
     with _quiet() as sitk:
-        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if not series:
-            raise VolumeError("a folder without a DICOM series")
-        files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
-        if len(series) > 1:
-            shown = ", ".join(f"{uid} ({len(files[uid])} files)" for uid in series[:4])
-            raise VolumeError(f"{len(series)} DICOM series in one folder, one is wanted: {shown}{', ...' if len(series) > 4 else ''}")
-        slices = [_read_slice_header(Path(name)) for name in files[series[0]]]
-        _check_left_out(folder, {one.path.name for one in slices}, slices[0].sop_class)
+        slices = _series(sitk, folder)
         if len(slices) == 1:  # one file can hold a whole volume (enhanced DICOM); a flat one is refused there
             return _read_image(slices[0].path, "GDCMImageIO")
         slices, geometry = _stack(slices)
@@ -60,6 +52,33 @@ def read_dicom(folder: Path) -> tuple[np.ndarray, Geometry, Facts]:
             image = _reader(one.path, "GDCMImageIO").Execute()  # kept by name: the view below lives no longer than it
             target[...] = sitk.GetArrayViewFromImage(image).reshape(target.shape)
         return array, geometry, _dicom_type(slices)
+
+
+def read_itk_geometry(path: Path, suffix: str) -> Geometry:
+    """What `read_itk` would find, from the header alone."""
+    with _quiet():
+        return _read_geometry(_reader(path, _READERS[suffix]))
+
+
+def read_dicom_geometry(folder: Path) -> Geometry:
+    """What `read_dicom` would find, from the slices' headers."""
+    with _quiet() as sitk:
+        slices = _series(sitk, folder)
+        return _read_geometry(_reader(slices[0].path, "GDCMImageIO")) if len(slices) == 1 else _stack(slices)[1]
+
+
+def _series(sitk: Any, folder: Path) -> list[_Slice]:
+    """The headers of the one series in `folder`, in the order of the files."""
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise VolumeError("a folder without a DICOM series")
+    files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series}
+    if len(series) > 1:
+        shown = ", ".join(f"{uid} ({len(files[uid])} files)" for uid in series[:4])
+        raise VolumeError(f"{len(series)} DICOM series in one folder, one is wanted: {shown}{', ...' if len(series) > 4 else ''}")
+    slices = [_read_slice_header(Path(name)) for name in files[series[0]]]
+    _check_left_out(folder, {one.path.name for one in slices}, slices[0].sop_class)
+    return slices
 
 
 def is_dicom_folder(folder: Path) -> bool:
@@ -173,6 +192,16 @@ def _execute(reader: Any) -> Any:
 def _read_image(path: Path, image_io: str) -> tuple[np.ndarray, Geometry, Facts]:
     sitk = _sitk()
     reader = _reader(path, image_io)
+    geometry = _read_geometry(reader)
+    image = _execute(reader)
+    view = sitk.GetArrayViewFromImage(image).reshape(geometry.shape_kji)  # lives no longer than the image
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is refused with its count
+        array = view.astype(np.float32)
+    return array, geometry, {"dtype": view.dtype.name}
+
+
+def _read_geometry(reader: Any) -> Geometry:
+    """The grid that the header tells of, refused where it is no scan's."""
     reader.ReadImageInformation()
     if any(key.startswith("Segment0_") for key in reader.GetMetaDataKeys()):
         raise VolumeError("looks like a label map (it describes segments): a scan is wanted")
@@ -180,12 +209,7 @@ def _read_image(path: Path, image_io: str) -> tuple[np.ndarray, Geometry, Facts]
     spacing = reader.GetSpacing()[:3]
     if not min(spacing) > 0:  # ITK goes on with these, by a guess of its own
         raise VolumeError(f"voxel spacing {list(spacing)} mm (I, J, K): above 0 is wanted")
-    geometry = Geometry(shape, ras_from_lps(_frame(reader)))
-    image = _execute(reader)
-    view = sitk.GetArrayViewFromImage(image).reshape(shape)  # lives no longer than the image
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes inf, which is refused with its count
-        array = view.astype(np.float32)
-    return array, geometry, {"dtype": view.dtype.name}
+    return Geometry(shape, ras_from_lps(_frame(reader)))
 
 
 def _frame(reader: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ Strict JSON both ways: `{"job": "super-resolve", "input": ..., ...}`; an unknown
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +29,10 @@ class SuperResolveJob:
     FWHM in LR voxels as text. `memory_limit` is for the whole process's resident memory, as `4G` or `1500M`; None
     takes what the machine has free. `roi_ijk`: only these voxels, ((first, one past the last), ...) along I, J, K, with the
     very values they have in the whole result. `ijk_to_ras` (4x4, voxel centres, mm) says that `input` is a float32 .npy array
-    (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker hand each other.
+    (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker hand each other. With `alpha` (0 to 1)
+    `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the second. `factors_ijk`: the model's factors
+    laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see `place_factors`.
+    `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`).
     """
 
     input: str
@@ -41,10 +45,14 @@ class SuperResolveJob:
     like_input_dtype: bool = False
     roi_ijk: tuple[Range, Range, Range] | None = None
     ijk_to_ras: Matrix | None = None
+    alpha: float | None = None
+    factors_ijk: Factors | None = None
+    back_projection: bool = True
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:
             raise JobError(f"input {self.input!r} and output {self.output!r} must both be named")
+        split_models(self.model, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -94,18 +102,60 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
+class BlendJob:
+    """Blend two checkpoints of one architecture into `output`: `alpha` 0 is `faithful`, 1 is `sharp`. Both are shipped names or paths."""
+
+    faithful: str
+    sharp: str
+    output: str
+    alpha: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_model_output(self.output)
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Fit a model to the anisotropic scan `input` from its own in-plane detail; an ordinary checkpoint goes to `output`.
+
+    `factor`: slices made of one (None: what brings them nearest to the in-plane spacing). `thickness_mm`: the FWHM of a slice (None:
+    the slice spacing). `init`: auto (the shipped model of that factor, else the trunk of another), none, a shipped name or a path.
+    The budget is `steps`, or, where that is None, `minutes` of training. Resumes from the folder `output`.run, where there is one.
+    """
+
+    input: str
+    output: str
+    factor: int | None = None
+    thickness_mm: float | None = None
+    init: str = "auto"
+    minutes: float = 10.0
+    steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_model_output(self.output)
+        if not 0 < self.minutes <= 10_000 or (self.steps is not None and self.steps < 1):
+            raise JobError(f"minutes {self.minutes}, steps {self.steps}: above 0 is wanted")
+
+
+@dataclass(frozen=True)
 class ModelsJob:
     """List the shipped models (`name` None) or show one card, of a shipped name or of a file."""
 
     name: str | None = None
 
 
-Job = SuperResolveJob | EvaluateJob | DemoJob | TrainJob | ModelsJob
+Job = SuperResolveJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
 _KINDS: dict[str, type] = {
     "super-resolve": SuperResolveJob,
     "evaluate": EvaluateJob,
     "demo": DemoJob,
     "train": TrainJob,
+    "blend": BlendJob,
+    "fit": FitJob,
     "models": ModelsJob,
 }
 
@@ -121,6 +171,49 @@ def job_from_json(data: Any) -> Job:
         raise JobError(f"job {kind!r}: choose from {', '.join(_KINDS)}")
     rest = {key: value for key, value in data.items() if key != "job"}
     return from_json(_KINDS[data["job"]], rest, data["job"])  # type: ignore[no-any-return]
+
+
+THICK = 1.25  # times another axis' spacing: from here on an axis is thick against it
+
+
+def place_factors(model: Factors, spacing: tuple[float, float, float], asked: Factors | None = None) -> tuple[int, int, int]:
+    """How a model's factors are laid along a scan's axes: the order `o` with placed[a] = model[o[a]]. All over one order of axes.
+
+    What was asked, where it was. Else, where the one axis that a model enlarges is fine in the scan and another is thick, that one;
+    every other model and scan is taken as it is. Raises `JobError` where the model has not the factors asked for.
+    """
+    if asked is not None:
+        ways = [way for way in itertools.permutations(range(3)) if tuple(model[a] for a in way) == tuple(asked)]
+        if not ways:
+            raise JobError(f"factors {tuple(asked)}: the model has {tuple(model)}, along whichever axes")
+        return ways[0]  # type: ignore[return-value]
+    order, thick = [0, 1, 2], max(range(3), key=lambda axis: spacing[axis])
+    own = [axis for axis in range(3) if model[axis] > 1]
+    if len(own) == 1 and spacing[own[0]] <= THICK * min(spacing) and spacing[thick] > THICK * sorted(spacing)[1]:
+        order[thick], order[own[0]] = own[0], thick
+    return order[0], order[1], order[2]
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises `JobError`: beyond 0 to 1 is no blend but an extrapolation."""
+    if not 0 <= alpha <= 1:
+        raise JobError(f"alpha {alpha}: from 0 (the faithful model) to 1 (the sharp one) is wanted")
+
+
+def check_model_output(path: str) -> None:
+    if not path.endswith(".safetensors"):
+        raise JobError(f"{path!r}: a checkpoint's name ends in .safetensors")
+
+
+def split_models(model: str, alpha: float | None) -> tuple[str, ...]:
+    """The names in `model`: one, or, with `alpha`, the two of `FAITHFUL,SHARP`. Raises `JobError`."""
+    if alpha is None:
+        return (model,)
+    check_alpha(alpha)
+    names = tuple(name.strip() for name in model.split(","))
+    if len(names) != 2 or not all(names):
+        raise JobError(f"model {model!r} with alpha {alpha}: a pair FAITHFUL,SHARP is wanted")
+    return names
 
 
 def parse_bytes(text: str | None, where: str = "memory limit") -> int | None:

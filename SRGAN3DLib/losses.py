@@ -14,9 +14,15 @@ from .errors import JobError
 CHARBONNIER_EPSILON = 0.05  # of bright tissue: quadratic within the noise, linear at edges
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Equation (1): mean of (D(x) - 1)^2 / 2 plus mean of D(G(z))^2 / 2."""
-    return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+def discriminator_loss(real: Tensor, fake: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Equation (1): mean of (D(x) - 1)^2 / 2 plus mean of D(G(z))^2 / 2; smoothing is one-sided: real ones aim at 1 - e, fakes at 0."""
+    return 0.5 * (real - (1 - label_smoothing)).square().mean() + 0.5 * fake.square().mean()
+
+
+def r1_penalty(real: Tensor, hr: Tensor) -> Tensor:
+    """Mean over the patches of |d D(x) / d x|^2 at the real ones (Mescheder et al. 2018); `real` is D(`hr`), `hr` requires grad."""
+    (gradient,) = torch.autograd.grad(real.sum(), hr, create_graph=True)
+    return gradient.square().flatten(1).sum(dim=1).mean()
 
 
 def adversarial_loss(fake: Tensor) -> Tensor:

@@ -52,9 +52,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
     """(array float32 (K, J, I), geometry, other fields of `Volume`). Holds the array and one slab, no more."""
     size = path.stat().st_size
     with path.open("rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        file = cast(BinaryIO, gzip.GzipFile(fileobj=plain) if packed else plain)
+        file, packed = _unpacked(plain)
         try:
             header = _read_header(file)
             shape, stored, scaling = _voxel_layout(header)
@@ -72,6 +70,23 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
     code = int(header["sform_code"]) if header["sform_code"] > 0 else int(header["qform_code"])
     facts = {"dtype": stored.newbyteorder("=").name, "scaling": scaling, "space_code": code if code > 0 else _ALIGNED}
     return array, geometry, {**facts, "notes": notes}
+
+
+def read_nifti_geometry(path: Path) -> Geometry:
+    """What `read_nifti` would find, from the header alone."""
+    with path.open("rb") as plain:
+        try:
+            header = _read_header(_unpacked(plain)[0])
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise VolumeError(f"truncated or damaged gzip data ({error})") from None
+    return _geometry(header, _voxel_layout(header)[0])[0]
+
+
+def _unpacked(plain: BinaryIO) -> tuple[BinaryIO, bool]:
+    """The file's content, and whether gzip lies around it (its bytes tell, not its name)."""
+    packed = plain.read(2) == b"\x1f\x8b"
+    plain.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=plain) if packed else plain), packed
 
 
 def nifti_header(geometry: Geometry, dtype: str, scaling: tuple[float, float], space_code: int) -> bytes:

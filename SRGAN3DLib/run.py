@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from .checkpoint_header import catalogue, file_hash, find_model, read_header
 from .configs import to_json
 from .errors import JobError, SRGAN3DError, VolumeError
 from .events import Failed, Log, Progress, Report
-from .jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, TrainJob
+from .jobs import BlendJob, DemoJob, EvaluateJob, FitJob, Job, ModelsJob, SuperResolveJob, TrainJob, split_models
+from .memory import available_bytes, megabytes, resident_bytes
+from .ranks import Ranks
 
 Cancelled = Callable[[], bool]
 
@@ -19,7 +22,9 @@ def load_resolver(job: SuperResolveJob) -> Any:
     """A `SuperResolver` for the job's model, device, precision and memory limit."""
     from .super_resolver import SuperResolver
 
-    return SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
+    names = split_models(job.model, job.alpha)
+    model: Any = names[0] if job.alpha is None else names
+    return SuperResolver.load(model, job.device, job.precision, job.memory_limit, job.alpha)
 
 
 def run(
@@ -43,13 +48,19 @@ def run(
         from .trainer import Trainer
 
         return Trainer(job.config, report).fit(cancelled)
+    if isinstance(job, FitJob):
+        from .fit import fit
+
+        return fit(job, report, cancelled)
+    if isinstance(job, BlendJob):
+        return _blend(job)
     if isinstance(job, ModelsJob):
         return _models(job)
     raise JobError(f"not a job: {job!r}")
 
 
 def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]) -> dict[str, Any]:
-    from .volume import Volume, check_output, list_volumes
+    from .volume import check_output, list_volumes
 
     source, target = Path(job.input), Path(job.output)
     batch = job.ijk_to_ras is None and source.is_dir() and not _holds_dicom(source)
@@ -60,23 +71,46 @@ def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled, l
             raise JobError(f"{other}: is the input itself; give the output another name")
     if not batch and not _is_array(job, target):
         check_output(target)
-    first = None if batch else _read(job, source)  # bad input is told before the network is loaded
+    if batch:
+        return _folder(job, list(zip(inputs, outputs, strict=True)), report, cancelled, load)
+    if Ranks.here().world > 1:
+        raise JobError(f"{source}: one volume is no work for {Ranks.here().world} ranks; start it without torchrun")
+    first = _read(job, source)  # bad input is told before the network is loaded
+    return _one(job, load(job), first, source, target, report, cancelled)
+
+
+def _folder(
+    job: SuperResolveJob, pairs: list[tuple[Path, Path]], report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]
+) -> dict[str, Any]:
+    """Every volume, as far as it can be read; under torchrun each rank takes its share, and all return the result of all."""
+    from .volume import Volume
+
+    ranks = Ranks.here()
+    if ranks.world > 1:
+        ranks.join("cpu")
+        job, report = _of_rank(job, ranks), ranks.telling(report)
     resolver = load(job)
-    if not batch:
-        assert first is not None
-        return _one(job, resolver, first, source, target, report, cancelled)
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    for index, (one, other) in enumerate(zip(inputs, outputs, strict=True)):
-        report(Progress("volumes", index, len(inputs)))
+    mine, results = ranks.share(pairs), []
+    for index, (one, other) in enumerate(mine):
+        report(Progress("volumes", index, len(mine)))
         try:
-            done.append(_one(job, resolver, Volume.read(one), one, other, report, cancelled))
+            results.append(_one(job, resolver, Volume.read(one), one, other, report, cancelled))
         except VolumeError as error:
             failure = Failed.of(error)
-            failed.append({"input": str(one), "error": failure.error, "message": failure.message, "exit_code": failure.exit_code})
+            results.append({"input": str(one), "error": failure.error, "message": failure.message, "exit_code": failure.exit_code})
             report(Log(failure.message, "warning"))
-    report(Progress("volumes", len(inputs), len(inputs)))
-    return {"batch": True, "input": str(source), "output": str(target), "done": done, "failed": failed}
+    report(Progress("volumes", len(mine), len(mine)))
+    with ranks.watched():
+        results = ranks.gather(results)
+    ranks.leave()
+    done, failed = ([r for r in results if ("exit_code" in r) is bad] for bad in (False, True))
+    return {"batch": True, "input": job.input, "output": job.output, "done": done, "failed": failed}
+
+
+def _of_rank(job: SuperResolveJob, ranks: Ranks) -> SuperResolveJob:
+    """The job on the rank's own device, within its part of the machine's free memory."""
+    limit = job.memory_limit or megabytes(resident_bytes() + available_bytes() / ranks.local_world)
+    return replace(job, device=ranks.device(job.device), memory_limit=limit)
 
 
 def _is_array(job: SuperResolveJob, target: Path) -> bool:
@@ -93,7 +127,7 @@ def _read(job: SuperResolveJob, source: Path) -> Any:
 def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: Cancelled
 ) -> dict[str, Any]:
-    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk)
+    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk, job.factors_ijk, job.back_projection)
     report(Progress("writing", 0, 1))
     if _is_array(job, target):
         from .arrays import write_array
@@ -135,6 +169,14 @@ def _batch_outputs(inputs: list[Path], folder: Path) -> list[Path]:
             raise JobError(f"{path}: its result would have the name {name}, as another's; give the volumes different names")
         outputs.append(folder / name)
     return outputs
+
+
+def _blend(job: BlendJob) -> dict[str, Any]:
+    from .checkpoint import Checkpoint
+
+    blended = Checkpoint.load(job.faithful).blend(Checkpoint.load(job.sharp), job.alpha)
+    replace(blended, header=replace(blended.header, name=Path(job.output).stem)).save(job.output)
+    return {"output": job.output, "sha256": file_hash(job.output), **blended.header.training["blend"]}
 
 
 def _models(job: ModelsJob) -> dict[str, Any]:

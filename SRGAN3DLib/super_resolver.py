@@ -15,16 +15,18 @@ from . import __version__, tiling
 from .blur_estimator import estimate_mtf
 from .checkpoint import Checkpoint
 from .compiled import CompiledGenerator
-from .degradations import AxisBlur
+from .consistency import assumed, consistency, give_back, reach
+from .degradations import AxisBlur, Degradation
 from .devices import DeviceChoice, choose
 from .errors import DeviceError, JobError, ResourceError
 from .events import Log, Progress, Report
 from .intensity import IntensityScale
-from .jobs import parse_bytes
+from .jobs import parse_bytes, place_factors
 from .volume import Volume
 
 MISTOLD = 0.22  # difference of MTF between what was told and what the scan says that is worth a warning
 Triple = tuple[float, float, float]
+Order = tuple[int, int, int]
 Box = tuple[tuple[int, int], ...]
 
 
@@ -45,19 +47,45 @@ class SuperResolver:
             raise JobError(f"{checkpoint.path}: takes {self.header.generator.input_channels} images; one scan can be given")
         self.asked = {"device": device, "precision": precision, "memory_limit": memory_limit}
         self.limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
+        self.order: Order = (0, 1, 2)
         self._prepare(choose(device, precision))
 
     @staticmethod
-    def load(model: str | Path, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None) -> SuperResolver:
-        """From a shipped name or a file. `memory_limit` (bytes, or `4G`) is for the whole process's resident memory.
+    def load(
+        model: str | Path | tuple[str | Path, str | Path], device: str = "auto", precision: str = "auto",
+        memory_limit: int | str | None = None, alpha: float | None = None,
+    ) -> SuperResolver:  # fmt: skip
+        """From a shipped name or a file; from a pair of one architecture, blended by `alpha` (0 the first, 1 the second).
 
-        Raises `CheckpointError`, `DeviceError`, `JobError`.
+        `memory_limit` (bytes, or `4G`) is for the whole process's resident memory. Raises `CheckpointError`, `DeviceError`, `JobError`.
         """
-        return SuperResolver(Checkpoint.load(model), device, precision, memory_limit)
+        if isinstance(model, tuple) != (alpha is not None):
+            raise JobError(f"model {model}, alpha {alpha}: a pair of models and an alpha go together")
+        if isinstance(model, tuple) and alpha is not None:
+            checkpoint = Checkpoint.load(model[0]).blend(Checkpoint.load(model[1]), alpha)
+        else:
+            checkpoint = Checkpoint.load(model)  # type: ignore[arg-type]
+        return SuperResolver(checkpoint, device, precision, memory_limit)
 
     def _prepare(self, choice: DeviceChoice) -> None:
         self.choice = choice
-        self.network = CompiledGenerator(self.checkpoint.generator(), choice.dtype, choice.device)
+        generator = self.checkpoint.transposed(self.order).generator()
+        self.factors = generator.config.factors
+        self.network = CompiledGenerator(generator, choice.dtype, choice.device)
+
+    def _lay(self, volume: Volume, factors_ijk: Sequence[int] | None) -> list[str]:
+        """Turn the network so that its factors lie as asked, or along the scan's thick axis; returns what there is to say about it."""
+        model_ijk = self.header.generator.factors[::-1]
+        asked = tuple(factors_ijk) if factors_ijk is not None else None
+        i, j, k = place_factors(model_ijk, volume.geometry.spacing_ijk_mm, asked)  # type: ignore[arg-type]
+        order = (2 - k, 2 - j, 2 - i)
+        if order != self.order:
+            self.order = order
+            self._prepare(self.choice)
+        if asked is None and order != (0, 1, 2):
+            axis = "KJI"[max(range(3), key=lambda a: self.factors[a])]
+            return [f"the slices lie along {axis}: the model's factors {model_ijk} are laid there, as {self.factors[::-1]} along I, J, K"]
+        return []
 
     def __call__(
         self,
@@ -66,33 +94,48 @@ class SuperResolver:
         on_progress: Report = lambda event: None,
         cancelled: Callable[[], bool] = lambda: False,
         roi_ijk: Sequence[Sequence[int]] | None = None,
+        factors_ijk: Sequence[int] | None = None,
+        back_projection: bool = True,
     ) -> Result:
-        """Super-resolve one scan. `blur` and `roi_ijk` as in `jobs.SuperResolveJob`: a region has the values of the whole result.
+        """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk` and
+        `back_projection` are those of `jobs.SuperResolveJob`.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
         started = time.monotonic()
+        for line in self._lay(volume, factors_ijk):
+            on_progress(Log(line))
         warnings = [*volume.notes, *self._misfits(volume)]
         mtf, blur_info = self._told(volume, blur)
         warnings += blur_info.pop("warnings")
         for line in warnings:
             on_progress(Log(line, "warning"))
         box = _box(roi_ijk, volume.geometry.shape_kji)
-        geometry = volume.geometry.crop(box).refine(self.header.generator.factors)
+        geometry = volume.geometry.crop(box).refine(self.factors)
         scale = IntensityScale.fit(volume.array)
-        crop, inner = self._with_halo(volume.array, box)
+        blurs, assumes = assumed(blur, blur_info["mtf_kji"], blur_info["source"])
+        operator = Degradation(self.factors, blurs) if blurs is not None else None
+        back_projection = back_projection and operator is not None
+        wide = _grown(box, reach(operator) if operator and back_projection else (0, 0, 0), volume.geometry.shape_kji)
+        crop, inner = self._with_halo(volume.array, wide)
         output, ran, fallbacks = self._run(crop, mtf, scale, on_progress, cancelled)
-        output = np.ascontiguousarray(output[inner])
+        output = output[inner]
+        if operator and back_projection:
+            give_back(volume.array[_slices(wide)], output, operator)
+        output = np.ascontiguousarray(output[_slices(box, wide, self.factors)])
         info = {
-            "model": {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256},
+            "model": {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256}
+            | ({"blend": self.header.training["blend"]} if "blend" in self.header.training else {}),
             "asked": {**self.asked, "blur": blur},
             "device": str(self.choice.device),
             "device_reasons": list(self.choice.reasons),
             "precision": self.choice.precision,
-            "factors_kji": list(self.header.generator.factors),
+            "factors_kji": list(self.factors),
             "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
             "blur": blur_info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
+            "consistency": self._agreement(volume.array, output, box, operator, scale.gain)
+            | {"assumes": assumes, "back_projection": back_projection},
             "shape_kji": list(output.shape),
             "spacing_ijk_mm": list(geometry.spacing_ijk_mm),
             "tiles": ran,
@@ -107,7 +150,7 @@ class SuperResolver:
         """What the network must see for `box` to come out as from the whole volume, and where in its output the box lies."""
         outer, inner = [], []
         halo = [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]  # + 1: shares reach into their neighbours
-        for (start, stop), h, n, f in zip(box, halo, array.shape, self.header.generator.factors, strict=True):
+        for (start, stop), h, n, f in zip(box, halo, array.shape, self.factors, strict=True):
             first = max(0, start - h)
             outer.append(slice(first, min(n, stop + h)))
             inner.append(slice((start - first) * f, (stop - first) * f))
@@ -148,14 +191,21 @@ class SuperResolver:
             return [f"spacing {shown} mm: the model was trained on {low:.2f} to {high:.2f} mm"]
         return []
 
+    def _agreement(self, array: np.ndarray, output: np.ndarray, box: Box, operator: Degradation | None, gain: float) -> dict[str, Any]:
+        """How far the result, degraded again, is from the scan; `rms_of_range` is None where the degradation is not known."""
+        if operator is None:
+            return {"rms_of_range": None, "voxels": 0}
+        cut = [(start > 0, stop < n) for (start, stop), n in zip(box, array.shape, strict=True)]
+        return consistency(array[_slices(box)], output, operator, gain, cut)
+
     def _told(self, volume: Volume, blur: str) -> tuple[Triple | None, dict[str, Any]]:
         """The MTF the network is told (None: unknown), and the account of it."""
-        factors = self.header.generator.factors
+        factors = self.factors
         if not self.header.generator.blur_aware:
             parse_blur(blur, volume.geometry.spacing_kji_mm)  # refuse nonsense all the same
             ignored = [f"blur {blur}: this model cannot be told the blur"] if blur not in ("auto", "unknown") else []
             return None, {"source": "not used by this model", "mtf_kji": None, "warnings": ignored}
-        estimated = estimate_mtf(volume.array) if blur != "unknown" else None
+        estimated = estimate_mtf(volume.array, factors) if blur != "unknown" else None
         info: dict[str, Any] = {"mtf_estimated_kji": [round(v, 3) for v in estimated] if estimated else None, "warnings": []}
         given = parse_blur(blur, volume.geometry.spacing_kji_mm)
         if given is not None:
@@ -186,6 +236,16 @@ def _box(roi_ijk: Sequence[Sequence[int]] | None, shape_kji: Sequence[int]) -> B
         shown = ", ".join(f"{start}:{stop}" for start, stop in reversed(box))
         raise JobError(f"region {shown} (I, J, K): not within the {' x '.join(map(str, reversed(shape_kji)))} voxels of the volume")
     return box
+
+
+def _grown(box: Box, by: Sequence[int], shape_kji: Sequence[int]) -> Box:
+    return tuple((max(0, start - r), min(n, stop + r)) for (start, stop), r, n in zip(box, by, shape_kji, strict=True))
+
+
+def _slices(box: Box, within: Box | None = None, factors: Sequence[int] = (1, 1, 1)) -> tuple[slice, ...]:
+    """The slices that cut `box` out of an array that covers `within` (None: all) on a grid `factors` as fine."""
+    firsts = [start for start, _ in within] if within else [0, 0, 0]
+    return tuple(slice((start - o) * f, (stop - o) * f) for (start, stop), o, f in zip(box, firsts, factors, strict=True))
 
 
 def parse_blur(text: str, spacing_kji_mm: Triple) -> Triple | None:

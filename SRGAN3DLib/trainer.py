@@ -1,8 +1,9 @@
 """Training in one readable loop: content stage, then the GAN of [P1], in one RUN folder that resumes where it was left.
 
-RUN/config.json the configuration · metrics.jsonl one line a step · validation.jsonl · state.safetensors everything that a
-resume needs (both networks, both optimisers, EMA, step; batches and schedules are functions of seed and step) ·
-model.safetensors the content stage's best validated EMA generator · model-sharp.safetensors the EMA generator after the GAN stage.
+RUN/config.json the configuration · metrics.jsonl one line a step · validation.jsonl · tensorboard/ the same to look at ·
+state.safetensors everything that a resume needs (both networks, both optimisers, EMA, step; batches and schedules are functions of
+seed and step) · model.safetensors the content stage's best validated EMA generator · model-sharp.safetensors the EMA generator after
+the GAN stage · report.md what came of it. Under `torchrun` the ranks share every batch, and the first of them writes.
 """
 
 from __future__ import annotations
@@ -13,46 +14,75 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import training_state
 from .checkpoint import Checkpoint
 from .checkpoint_header import CheckpointHeader
 from .configs import TrainConfig, from_json, to_json
-from .datasets import TrainingSet, find_scans
+from .datasets import TrainingSet
 from .devices import choose
-from .errors import Cancelled, JobError, SRGAN3DError
+from .errors import Cancelled, DeviceError, JobError, ResourceError, SRGAN3DError
 from .events import Log, Progress, Report
 from .files import write_text
-from .intensity import IntensityScale
-from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss
+from .loss_guard import TOLERATED, LossGuard
+from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss, r1_penalty
+from .metrics import sharpness
 from .networks import Discriminator, Generator, with_blur
 from .protocol import Case
-from .volume import Volume
+from .rank_norm import over_ranks
+from .ranks import Ranks
+from .tiling import is_out_of_memory
+from .training_log import TrainingLog
+from .training_report import write_report
+from .validation import score, summary, super_resolve
 
 WARM_UP = 300
-TOLERATED_BAD_STEPS = 20
 CITATION = "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440"
 
 
 class Trainer:
     """`Trainer(config).fit(report)`; the same call again goes on where the last one stopped."""
 
-    def __init__(self, config: TrainConfig, report: Report = lambda event: None):
-        self.config, self.report, self.run = config, report, Path(config.out)
-        self.data = TrainingSet(config)
-        self._prepare_folder()
-        for path, reason in self.data.skipped:
-            report(Log(f"skipped {path.name}: {reason}"))
-        choice = choose(config.device, config.precision)
+    layout = torch.channels_last_3d  # twice as fast as contiguous (benchmarks/bench_training.py)
+
+    def __init__(self, config: TrainConfig, report: Report = lambda event: None, data: TrainingSet | None = None):
+        self.config, self.run, self.ranks = config, Path(config.out), Ranks.here()
+        self.report = report if self.ranks.first else lambda event: None
+        if config.batch % self.ranks.world:
+            raise JobError(f"batch {config.batch}: {self.ranks.world} ranks cannot share it evenly")
+        choice = choose(self.ranks.device(config.device), config.precision)
+        if choice.precision == "fp16" and choice.device.type != "cuda":
+            raise DeviceError(f"precision fp16 on {choice.device}: training in fp16 needs a CUDA device; use auto, bf16 or fp32")
         self.device, self.dtype = choice.device, choice.dtype
+        self.ranks.join(self.device)
+        self.data = TrainingSet(config) if data is None else data
+        if self.ranks.first:
+            self._prepare_folder()
+            self.data.write_split()
+        for path, reason in self.data.skipped:
+            self.report(Log(f"skipped {path.name}: {reason}"))
+        for note in self.data.notes:
+            self.report(Log(note, "warning"))
+        self._make_networks()
+        self.guard = LossGuard()
+        self.log: TrainingLog | None = None
+        self.step, self.saved, self.best_gain = 0, 0, -math.inf
+        self.total = config.steps + config.gan_steps
+
+    def _make_networks(self) -> None:
+        config = self.config
         torch.manual_seed(config.seed)
         self.generator = self._place(Generator(config.generator))
+        if config.init:
+            fresh = Checkpoint.load(config.init).start(self.generator)
+            self.report(Log(f"started from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else "")))
         self.ema = self._place(Generator(config.generator)).eval()
         self.ema.load_state_dict(self.generator.state_dict())
         self.discriminator = self._place(Discriminator(config.discriminator)) if config.gan_steps else None
@@ -60,12 +90,11 @@ class Trainer:
         self.d_optimiser = None
         if self.discriminator is not None:
             self.d_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=config.discriminator_learning_rate, betas=(0.5, 0.999))
-        self.step, self.best_gain, self.bad_steps = 0, -math.inf, 0
-        self.validation: list[Case] | None = None
-        self.total = config.steps + config.gan_steps
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def _place(self, network: Any) -> Any:
-        return network.to(self.device, memory_format=torch.channels_last_3d)
+        network = over_ranks(network) if self.ranks.world > 1 else network
+        return network.to(self.device, memory_format=self.layout)
 
     def _prepare_folder(self) -> None:
         """RUN with its config; an old RUN of another configuration is refused, never mixed."""
@@ -88,109 +117,175 @@ class Trainer:
 
     # ------------------------------------------------------------ the loop
     def fit(self, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-        """Train to the end. Returns the run's facts. Raises `Cancelled` with the state saved."""
+        """Train to the end. Returns the run's facts. Raises `Cancelled` with the state saved, `ResourceError` with the last one intact."""
+        try:
+            with self.ranks.watched():
+                return self._fit(cancelled)
+        except ResourceError as error:
+            kept = f"the state of step {self.saved} is kept, and the same command goes on from there"
+            raise ResourceError(f"{error}; {kept if self.saved else 'nothing was kept yet'}") from None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(f"{self.run}: memory ran out in step {self.step + 1}; a smaller --batch or --patch takes less") from None
+
+    def _fit(self, cancelled: Callable[[], bool]) -> dict[str, Any]:
         if training_state.load(self):
+            self.saved = self.step
             self.report(Log(f"resumed {self.run} at step {self.step} of {self.total}"))
-        started, first = time.monotonic(), self.step
-        metrics = training_state.open_log(self.run / "metrics.jsonl", self.step)
-        with metrics:
+        self.ranks.agree(self.step, f"{self.run}: the ranks see different states; every one needs the same folder")
+        cases = len(self.data.cases)
+        self.report(Log(f"validating on {cases} cases" if cases else "no validation scans: the last step of each stage is exported"))
+        if self.ranks.first:
+            with TrainingLog(self.run, self.step, self.report) as self.log:
+                self._steps(cancelled)
+            write_report(self.run)
+        else:
+            self._steps(cancelled)
+        self.ranks.leave()
+        best = self.best_gain if math.isfinite(self.best_gain) else None
+        return {"run": str(self.run), "steps": self.step, "best_gain_db": best, "report": str(self.run / "report.md")}
+
+    def _steps(self, cancelled: Callable[[], bool]) -> None:
+        started, first, share = time.monotonic(), self.step, slice(self.ranks.rank, None, self.ranks.world)
+        voxels = self.config.batch * self.config.patch**3 * math.prod(self.config.generator.factors)
+        waiting = time.monotonic()
+        for batch in self.data.batches(self.step, self.total, share):
+            waited = time.monotonic() - waiting
+            if cancelled():
+                self._save()
+                raise Cancelled(f"{self.run}: stopped at step {self.step} of {self.total}; the same command goes on from there")
+            begun = time.monotonic()
+            losses = self.train_step(batch)
+            self.step += 1
+            row = {"step": self.step, **losses, "seconds": round(time.monotonic() - begun, 4), "waited": round(waited, 4)}
+            if self.log is not None:
+                self.log.step(row, voxels)
+            per_step = (time.monotonic() - started) / (self.step - first)
+            shown = {**losses, "best_gain": self.best_gain} if math.isfinite(self.best_gain) else losses
+            self.report(Progress(f"training ({self.stage})", self.step, self.total, per_step * (self.total - self.step), shown))
+            self._milestones()
             waiting = time.monotonic()
-            for batch in self.data.batches(self.step, self.total):
-                waited = time.monotonic() - waiting
-                if cancelled():
-                    training_state.save(self)
-                    raise Cancelled(f"{self.run}: stopped at step {self.step} of {self.total}; the same command goes on from there")
-                begun = time.monotonic()
-                losses = self.train_step(batch)
-                self.step += 1
-                row = {"step": self.step, **losses, "seconds": round(time.monotonic() - begun, 4), "waited": round(waited, 4)}
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
-                per_step = (time.monotonic() - started) / (self.step - first)
-                shown = {**losses, "best_gain": self.best_gain} if math.isfinite(self.best_gain) else losses
-                self.report(Progress(f"training ({self.stage})", self.step, self.total, per_step * (self.total - self.step), shown))
-                self._milestones()
-                waiting = time.monotonic()
-        return {"run": str(self.run), "steps": self.step, "best_gain_db": self.best_gain if math.isfinite(self.best_gain) else None}
 
     def _milestones(self) -> None:
         config = self.config
         last = self.step in (config.steps, self.total)
         if self.step % config.validate_every == 0 or last:
             self.validate()
-        if self.step == self.total and config.gan_steps:
+        if self.step == self.total and config.gan_steps and self.ranks.first:
             self.export("model-sharp.safetensors", {})
-        if self.step % config.save_every == 0 or last:
+        if last or (self.step % config.save_every == 0 and not self.guard.bad):  # never save what may be spoilt
+            self._save()
+
+    def _save(self) -> None:
+        if self.ranks.first:
             training_state.save(self)
+        self.saved = self.step
 
     @property
     def stage(self) -> str:
         return "content" if self.step <= self.config.steps else "GAN"
 
+    # ------------------------------------------------------------ one step
     def train_step(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
-        """One update of G (and of D in the GAN stage) on one batch; a step whose loss or gradient is not finite changes nothing."""
+        """One update of G (and of D in the GAN stage) on one batch; a step that `LossGuard` finds bad changes nothing.
+
+        Both gradients are taken before either network moves. Figures are means over the batch of all ranks.
+        """
         lr, hr, mtf = (torch.from_numpy(part).to(self.device) for part in batch)
-        lr, hr = lr.contiguous(memory_format=torch.channels_last_3d), hr.contiguous(memory_format=torch.channels_last_3d)
+        lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
         adversarial = self.step >= self.config.steps
         self._set_rates(adversarial)
         buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
         with self._autocast():
             sr = self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float()
-        losses = self._update_discriminator(hr, sr.detach()) if adversarial else {}
-        losses |= self._update_generator(hr, sr, adversarial)
-        if math.isfinite(losses["loss"]) and math.isfinite(losses["gradient_norm"]):
-            self.bad_steps = 0
+        figures = self._generator_losses(sr, hr, adversarial)
+        updates = [(self.generator, self.g_optimiser, "")]
+        if adversarial and self.d_optimiser is not None:
+            figures |= self._discriminator_losses(sr.detach(), hr)
+            updates.append((self.discriminator, self.d_optimiser, "d_"))
+        losses = self._means(figures)
+        for network, optimiser, prefix in updates:
+            losses[f"{prefix}gradient_norm"] = self._finish_gradient(network, optimiser)
+            losses[f"{prefix}learning_rate"] = optimiser.param_groups[0]["lr"]
+        fault = self.guard.fault(losses)
+        if not fault:
+            for _, optimiser, _ in updates:
+                self.scaler.step(optimiser)
             self._update_ema()
         else:
-            self.bad_steps += 1
             for buffer, before in buffers:  # batch norm's means have seen the batch
                 buffer.copy_(before)
-            self.report(Log(f"step {self.step + 1}: loss {losses['loss']}, gradient {losses['gradient_norm']}: step left out", "warning"))
-            if self.bad_steps >= TOLERATED_BAD_STEPS:
-                raise SRGAN3DError(
-                    f"{self.run}: {self.bad_steps} steps in a row were not finite; lower --learning-rate; the last state is intact"
-                )
+            self._leave_out(fault)
+        self.scaler.update()
         return losses
 
-    def _update_discriminator(self, hr: Tensor, sr: Tensor) -> dict[str, float]:
-        assert self.discriminator is not None and self.d_optimiser is not None
-        with self._autocast():
-            real, fake = self.discriminator(hr).float(), self.discriminator(sr).float()
-        loss = discriminator_loss(real, fake)
-        self.d_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.gradient_clip)
-        if bool(norm.isfinite()):
-            self.d_optimiser.step()
-        return {"d_loss": loss.item(), "d_real": real.mean().item(), "d_fake": fake.mean().item()}
-
-    def _update_generator(self, hr: Tensor, sr: Tensor, adversarial: bool) -> dict[str, float]:
+    def _generator_losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
+        """Equation (2); leaves its gradient in G."""
         config = self.config
         content = content_loss(config.content, sr, hr)
-        loss, losses = config.content_weight * content, {"content": content.item()}
+        loss, figures = config.content_weight * content, {"content": content}
         if config.gradient_difference_weight:
-            difference = gradient_difference_loss(sr, hr)
-            loss = loss + config.gradient_difference_weight * difference
-            losses["gradient_difference"] = difference.item()
+            figures["gradient_difference"] = gradient_difference_loss(sr, hr)
+            loss = loss + config.gradient_difference_weight * figures["gradient_difference"]
         if adversarial:
             assert self.discriminator is not None
             self.discriminator.requires_grad_(False)
             with self._autocast():
                 fake = self.discriminator(sr).float()
-            term = config.adversarial_weight * adversarial_loss(fake)
-            losses |= {"adversarial": term.item(), "adversarial_share": _gradient_share(loss, term, sr)}
-            loss = loss + term
+            figures["adversarial"] = config.adversarial_weight * adversarial_loss(fake)
+            for name, term in (("content_pull", loss), ("adversarial_pull", figures["adversarial"])):  # at G's output
+                figures[name] = torch.autograd.grad(self.scaler.scale(term), sr, retain_graph=True)[0].square().mean()
+            loss = loss + figures["adversarial"]
         self.g_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.scaler.scale(loss).backward()
         if adversarial and self.discriminator is not None:
             self.discriminator.requires_grad_(True)
-        norm = torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.gradient_clip)
-        if bool(norm.isfinite()) and bool(loss.isfinite()):
-            self.g_optimiser.step()
-        return losses | {"loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": self.g_optimiser.param_groups[0]["lr"]}
+        return {**figures, "loss": loss}
+
+    def _discriminator_losses(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Equation (1), and R1 where it is due; leaves its gradient in D."""
+        config = self.config
+        assert self.discriminator is not None and self.d_optimiser is not None
+        with self._autocast():
+            real, fake = self.discriminator(hr).float(), self.discriminator(sr).float()
+        loss = discriminator_loss(real, fake, config.label_smoothing)
+        figures = {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
+        if config.r1_weight and self.step % config.r1_every == 0:
+            hr = hr.clone().requires_grad_()
+            figures["r1"] = r1_penalty(self.discriminator(hr), hr)  # in fp32: a squared gradient is small
+            loss = loss + 0.5 * config.r1_weight * config.r1_every * figures["r1"]
+        self.d_optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        return figures
+
+    def _means(self, figures: dict[str, Tensor]) -> dict[str, float]:
+        """Figures of the whole batch, as numbers."""
+        values = torch.stack([value.detach().float() for value in figures.values()])
+        self.ranks.average([values])
+        losses = dict(zip(figures, values.tolist(), strict=True))
+        if "adversarial" in losses:  # is the GAN more than a decoration?
+            pulls = [math.sqrt(losses.pop(f"{name}_pull")) for name in ("adversarial", "content")]
+            losses["adversarial_share"] = pulls[0] / sum(pulls) if sum(pulls) else 0.0
+        return losses
+
+    def _finish_gradient(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> float:
+        """Mean over the ranks, fp16's loss scale taken out, clipped. Returns the norm before clipping."""
+        self.ranks.average([p.grad for p in network.parameters() if p.grad is not None])
+        self.scaler.unscale_(optimiser)
+        return float(torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.gradient_clip))
+
+    def _leave_out(self, fault: str) -> None:
+        self.report(Log(f"step {self.step + 1}: {fault}: step left out", "warning"))
+        if self.guard.bad >= TOLERATED:
+            raise SRGAN3DError(
+                f"{self.run}: {self.guard.bad} bad steps in a row, the last since {fault}; the state of step {self.saved} is intact; "
+                "begin another run with a lower --learning-rate or --gradient-clip"
+            )
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        low = self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype if low else torch.bfloat16, enabled=low)
 
     def _set_rates(self, adversarial: bool) -> None:
         """Warm-up, then a cosine down to 1 % of the rate at each stage's end."""
@@ -214,55 +309,39 @@ class Trainer:
                 mean.copy_(now)
 
     # ------------------------------------------------------------ validation and export
+    @cached_property
+    def validation(self) -> list[tuple[Case, dict[str, float]]]:
+        """This rank's share of the validation cases, each with the sharpness of its truth."""
+        return [(case, sharpness(case.hr, case.mask, case.data_range)) for case in self.ranks.share(self.data.cases)]
+
     def validate(self) -> None:
-        """Gain of the EMA generator by the protocol on the central box of every validation scan; the best is exported."""
-        gains = self._gains() if self.config.validation else {}
-        means = {f"gain_{kind}": float(np.mean([g for (_, k), g in gains.items() if k == kind])) for kind in sorted({k for _, k in gains})}
-        mean = float(np.mean(list(means.values()))) if means else math.inf
-        row = {"step": self.step, **means, "gains": {f"{name} {kind}": round(g, 3) for (name, kind), g in gains.items()}}
-        with training_state.open_log(self.run / "validation.jsonl", self.step - 1) as file:
-            file.write(json.dumps(row) + "\n")
-        if means:
-            self.report(Log(f"step {self.step}: " + ", ".join(f"{key[5:]} {value:+.2f} dB" for key, value in means.items())))
-        if self.step <= self.config.steps and mean >= self.best_gain:
-            self.best_gain = mean if means else -math.inf
-            self.export("model.safetensors", row)
-
-    def _cases(self) -> list[Case]:
-        """The validation scans' central boxes under the three degradations of the protocol (or the one trained for)."""
-        cases, box, factors = [], self.config.validation_box, self.config.generator.factors
-        kind = self.config.degradation.kind
-        for scan in find_scans(self.config.validation or ""):
-            if any(f > 1 and axis not in scan.truth_kji for axis, f in enumerate(factors)) and len(scan.truth_kji) < 2:
-                continue
-            array = Volume.read(scan.path).array
-            middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in array.shape)
-            for name in ("box", "gaussian", "kspace") if kind == "random" else (kind,):
-                cases.append(Case.make(scan.path.name, array[middle], factors, name))
-        return cases
-
-    @torch.no_grad()
-    def _gains(self) -> dict[tuple[str, str], float]:
-        if self.validation is None:
-            self.validation = self._cases()
-        gains = {}
-        for case in self.validation:
-            scale = IntensityScale.fit(case.lr)
-            lr = torch.from_numpy(np.asarray(scale.apply(case.lr), np.float32))[None, None].to(self.device)
-            if self.config.generator.blur_aware:
-                from .degradations import Degradation
-
-                lr = with_blur(lr, Degradation.named(case.degradation, case.factors).mtf)
+        """The EMA generator by the protocol on the central box of every validation scan; the best by its mean gain is exported."""
+        rows, shown = [], None
+        for case, truth in self.validation:
             with self._autocast():
-                sr = self.ema(lr.contiguous(memory_format=torch.channels_last_3d)).float()
-            gains[case.name, case.degradation] = case.gain(scale.undo(sr[0, 0].cpu().numpy()))
-        return gains
+                sr = super_resolve(self.ema, case, self.config.generator.blur_aware, self.device)
+            rows.append(score(case, sr, truth))
+            shown = (case, sr) if shown is None else shown
+        means = summary(self.ranks.gather(rows))
+        if not self.ranks.first:
+            return
+        gains = {name[5:]: value for name, value in means.items() if name.startswith("gain_")}
+        row = {"step": self.step, **means}
+        if self.log is not None:
+            self.log.validation(row, *(shown or (None, None)))
+        if gains:
+            self.report(Log(f"step {self.step}: " + ", ".join(f"{kind} {value:+.2f} dB" for kind, value in gains.items())))
+        mean = float(np.mean(list(gains.values()))) if gains else math.inf
+        if self.step <= self.config.steps and mean >= self.best_gain:
+            self.best_gain = mean if gains else -math.inf
+            self.export("model.safetensors", row)
 
     def export(self, name: str, metrics: dict[str, Any]) -> None:
         """The EMA generator as an ordinary checkpoint in RUN."""
         config = self.config
         scans = {v.scan.path: v.scan for v in self.data.volumes}
-        spacings = [s * f for v in self.data.volumes for s, f in zip(v.spacing_mm, config.generator.factors, strict=True)]
+        laid = [(volume.spacing_mm, way) for volume in self.data.volumes for way in volume.orders]
+        spacings = [mm[axis] * f for mm, way in laid for axis, f in zip(way, config.generator.factors, strict=True)]
         header = CheckpointHeader(
             name=name.removesuffix(".safetensors"),
             generator=config.generator,
@@ -272,7 +351,8 @@ class Trainer:
             training_data=tuple({"file": path.name, "subject": s.subject, "licence": s.licence} for path, s in sorted(scans.items())),
             training={
                 "step": self.step,
-                "config": {k: v for k, v in to_json(config).items() if k not in ("data", "validation", "out")},
+                "config": {k: v for k, v in to_json(config).items() if k not in ("data", "validation", "out", "init")}
+                | {"init": Path(config.init).name if config.init else None},
                 "torch": torch.__version__,
             },
             metrics={"protocol": f"central box of {config.validation_box} voxels, gain over the best interpolation, dB", **metrics}
@@ -282,9 +362,3 @@ class Trainer:
             created=datetime.date.today().isoformat(),
         )
         Checkpoint(header, self.ema.state_dict()).save(self.run / name)
-
-
-def _gradient_share(content: Tensor, adversarial: Tensor, sr: Tensor) -> float:
-    """|adversarial gradient at G's output| / (|content gradient| + |adversarial gradient|), RMS: is the GAN more than a decoration?"""
-    a, c = (torch.autograd.grad(term, sr, retain_graph=True)[0].square().mean().sqrt() for term in (adversarial, content))
-    return float(a / (a + c)) if float(a + c) > 0 else 0.0

@@ -1,23 +1,22 @@
-"""What a killed run needs to go on: one atomic `.safetensors` file (no pickle), and logs cut back to the step it holds."""
+"""What a killed run needs to go on: one atomic `.safetensors` file (no pickle)."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from .checkpoint_header import read_layout
 from .errors import CheckpointError
-from .files import whole_file, write_text
+from .files import whole_file
 
 NAME = "state.safetensors"
 
 
 def save(trainer: Any) -> None:
     """Write RUN/state.safetensors of a `Trainer`, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as safetensors  # to bytes: its own writer does not say when a disk is full
 
     tensors: dict[str, torch.Tensor] = {}
     for part in ("generator", "ema", "discriminator"):
@@ -29,9 +28,11 @@ def save(trainer: Any) -> None:
         if optimiser is not None:
             for index, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{part}.{index}.{slot}": torch.as_tensor(t) for slot, t in slots.items()}
-    facts = {"step": trainer.step, "best_gain": trainer.best_gain, "bad_steps": trainer.bad_steps}
+    facts = {"step": trainer.step, "best_gain": trainer.best_gain, "bad_steps": trainer.guard.bad, "recent_losses": trainer.guard.recent}
+    facts["scaler"] = trainer.scaler.state_dict()
+    data = safetensors({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, {"state": json.dumps(facts)})
     with whole_file(trainer.run / NAME) as path:
-        save_file({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, path, {"state": json.dumps(facts)})
+        path.write_bytes(data)
 
 
 def load(trainer: Any) -> bool:
@@ -57,7 +58,10 @@ def load(trainer: Any) -> bool:
                     slots.setdefault(int(index), {})[slot] = t
                 optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
         facts = json.loads(metadata["state"])
-        trainer.step, trainer.best_gain, trainer.bad_steps = facts["step"], facts["best_gain"], facts["bad_steps"]
+        trainer.step, trainer.best_gain = facts["step"], facts["best_gain"]
+        trainer.guard.bad, trainer.guard.recent = facts["bad_steps"], facts.get("recent_losses", {})
+        if facts.get("scaler"):
+            trainer.scaler.load_state_dict(facts["scaler"])
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a state of this run ({' '.join(str(error).split())[:200]})") from None
     return True
@@ -65,17 +69,3 @@ def load(trainer: Any) -> bool:
 
 def _below(tensors: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(part + "."): t for name, t in tensors.items() if name.startswith(part + ".")}
-
-
-def open_log(path: Path, step: int) -> IO[str]:
-    """Open a JSON-lines log to append after the line of `step`; later lines (of a killed run) and a torn last line go."""
-    if path.exists():
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
-                break
-        write_text(path, "".join(kept))
-    return path.open("a", encoding="utf-8")

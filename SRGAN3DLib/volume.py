@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,8 +19,8 @@ import numpy as np
 from .errors import ResourceError, VolumeError
 from .files import is_full, replacing
 from .geometry import Geometry, ras_from_lps, slabs
-from .itk_files import is_dicom_folder, read_dicom, read_itk
-from .nifti import nifti_header, read_nifti
+from .itk_files import is_dicom_folder, read_dicom, read_dicom_geometry, read_itk, read_itk_geometry
+from .nifti import nifti_header, read_nifti, read_nifti_geometry
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 READABLE = (*WRITABLE, ".nhdr", ".mhd")
@@ -70,20 +71,19 @@ class Volume:
         `ResourceError` where it does not fit into memory.
         """
         path = Path(path)
-        try:
-            array, geometry, facts = _read(path)
+        with _naming(path):
+            suffix = _suffix_to_read(path)
+            array, geometry, facts = read_dicom(path) if not suffix else _read_file(path, suffix)
             check_voxels(array)
             return Volume(array, geometry, path=path, **facts)
-        except VolumeError as error:
-            raise VolumeError(f"{path}: {error}") from None
-        except OSError as error:
-            raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from None
-        except MemoryError:
-            raise ResourceError(f"{path}: not enough memory to hold it") from None
 
     def with_array(self, array: np.ndarray, geometry: Geometry) -> Volume:
         """Another array on another grid, with what is known of this file's type and space."""
         return replace(self, array=array, geometry=geometry)
+
+    def permute(self, order_kji: tuple[int, int, int]) -> Volume:
+        """The same scan with its axes in another order: new axis n is the old axis `order_kji[n]`; no voxel moves in space."""
+        return self.with_array(self.array.transpose(order_kji), self.geometry.permute(order_kji))
 
     def write(self, path: str | Path, like_input_dtype: bool = False) -> None:
         """Write to .nii.gz, .nii, .nrrd (gzip inside) or .mha (not compressed), as float32 or in the type the input file had.
@@ -114,6 +114,29 @@ class Volume:
                 size = self.array.size * np.dtype(dtype).itemsize / 2**20
                 raise ResourceError(f"{path}: no room on the disk ({error.strerror}); up to {size:.0f} MiB are wanted") from None
             raise VolumeError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def read_geometry(path: str | Path) -> Geometry:
+    """The grid of what `Volume.read` would read, from the header alone. Raises `VolumeError` in the same words."""
+    path = Path(path)
+    with _naming(path):
+        suffix = _suffix_to_read(path)
+        if not suffix:
+            return read_dicom_geometry(path)
+        return read_nifti_geometry(path) if suffix.startswith(".nii") else read_itk_geometry(path, suffix)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the path in front of what goes wrong."""
+    try:
+        yield
+    except VolumeError as error:
+        raise VolumeError(f"{path}: {error}") from None
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except MemoryError:
+        raise ResourceError(f"{path}: not enough memory to hold it") from None
 
 
 def check_output(path: str | Path) -> str:
@@ -156,9 +179,10 @@ def _suffix(path: Path) -> str | None:
     return next((suffix for suffix in READABLE if path.name.lower().endswith(suffix)), None)
 
 
-def _read(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
+def _suffix_to_read(path: Path) -> str:
+    """The file's known extension; "" for a folder."""
     if path.is_dir():
-        return read_dicom(path)
+        return ""
     if not path.exists():
         raise VolumeError("no such file or folder")
     if not path.is_file():
@@ -170,6 +194,10 @@ def _read(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
         raise VolumeError(f"unknown extension; {', '.join(READABLE)} or a folder of DICOM files can be read")
     if path.stat().st_size == 0:
         raise VolumeError("empty file (0 bytes)")
+    return suffix
+
+
+def _read_file(path: Path, suffix: str) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
     return read_nifti(path) if suffix.startswith(".nii") else read_itk(path, suffix)
 
 

@@ -23,7 +23,7 @@ from .checkpoint_header import find_model
 from .configs import from_json
 from .errors import Cancelled, JobError, ResourceError
 from .events import Event, Failed, Progress, one_line, to_line
-from .jobs import DEFAULT_MODEL, Precision, SuperResolveJob, job_from_json
+from .jobs import DEFAULT_MODEL, Precision, SuperResolveJob, job_from_json, split_models
 from .run import load_resolver, run
 
 PROTOCOL = 1
@@ -158,12 +158,12 @@ class Worker:
 
     def _ready(self, job: SuperResolveJob) -> Any:
         """The resolver of the last job, if it is the same model file on the same terms."""
-        path = Path(find_model(job.model))
-        state = path.stat()
-        key = (str(path), state.st_mtime_ns, state.st_size, job.device, job.precision, job.memory_limit)
+        paths = [Path(find_model(name)) for name in split_models(job.model, job.alpha)]
+        states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+        key = (*states, job.alpha, job.device, job.precision, job.memory_limit)
         if self.resolver is None or self.resolver[0] != key:
             self.resolver = None  # two at once could be too much
-            self.resolver = (key, load_resolver(replace(job, model=str(path))))
+            self.resolver = (key, load_resolver(replace(job, model=",".join(map(str, paths)))))
         return self.resolver[1]
 
     def _fail(self, error: BaseException, job_id: str | None) -> None:

@@ -28,6 +28,7 @@ def grid(axes: np.ndarray, spacing: tuple[float, float, float] = (0.9, 1.1, 2.3)
 
 
 OBLIQUE = grid(rotation(0.3, -0.2, 0.5))
+FINE = grid(rotation(0.3, -0.2, 0.5), (1.0, 1.1, 1.2))  # no axis is thick
 LEFT_HANDED = OBLIQUE @ np.diag([1, 1, -1, 1.0])
 SHEARED = grid(rotation(0.3, -0.2, 0.5) @ np.array([[1, 0.2, 0.1], [0, 1, -0.15], [0, 0, 1]]))
 MATRICES = {

@@ -212,3 +212,62 @@ def test_shipped_models_load_and_have_their_card() -> None:
         assert loaded.header.name == name and find_model(name) == path and path.stat().st_size < 4e6
         assert loaded.sha256 in path.with_suffix(".md").read_text(encoding="utf-8")
         assert loaded.header.training_data and loaded.header.metrics and loaded.header.licence and loaded.header.created
+
+
+def other(config: GeneratorConfig = CONFIG) -> Checkpoint:
+    torch.manual_seed(1)
+    header = CheckpointHeader("sharp", config, training_data=({"file": "b", "licence": "MIT"},))
+    return Checkpoint(header, Generator(config).state_dict(), "sharp.safetensors", "f00d")
+
+
+def test_blend_is_linear_and_exact_at_its_ends() -> None:
+    a, b = good(), other()
+    for alpha, wanted in ((0.0, a), (1.0, b)):
+        mixed = a.blend(b, alpha)
+        assert all(torch.equal(t, wanted.tensors[name]) and t.dtype == wanted.tensors[name].dtype for name, t in mixed.tensors.items())
+    middle = a.blend(b, 0.5)
+    assert all(torch.allclose(t, (a.tensors[name] + b.tensors[name]) / 2) for name, t in middle.tensors.items() if t.is_floating_point())
+    header = middle.header
+    assert header.metrics == {} and header.contrasts == ("T1w",) and [entry["file"] for entry in header.training_data] == ["a", "b"]
+    facts = header.training["blend"]
+    assert facts["alpha"] == 0.5 and facts["faithful"]["name"] == "tiny" and facts["sharp"]["sha256"] == "f00d"
+
+
+def test_blend_refuses() -> None:
+    with pytest.raises(CheckpointError, match=r"factors is \[2, 2, 2\], but \[1, 2, 2\] in sharp\.safetensors"):
+        good().blend(other(GeneratorConfig((1, 2, 2), features=4, blocks=1)), 0.3)
+    with pytest.raises(CheckpointError, match="norm is batch, but none in"):
+        good().blend(other(GeneratorConfig(features=4, blocks=1, norm="none")), 0.3)
+    with pytest.raises(JobError, match=r"alpha 1\.5"):
+        good().blend(other(), 1.5)
+
+
+@pytest.mark.parametrize("upsampling", ["resize-conv", "subpixel", "subpixel-nn"])
+@pytest.mark.parametrize("factors", [(4, 1, 1), (1, 3, 2)])
+def test_transposed_does_the_same_to_a_transposed_array(upsampling: str, factors: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    config = GeneratorConfig(factors, 4, 1, norm="none", upsampling=upsampling, blur_aware=True, interpolation_residual=True)  # type: ignore[arg-type]
+    network = Generator(config)
+    torch.nn.init.normal_(network.output.weight, std=0.1)
+    for stage in network.stages:
+        for parameter in stage.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)  # the start is alike over the phases, which would hide their order
+    one = Checkpoint(CheckpointHeader("tiny", config), network.state_dict())
+    x, order = torch.randn(1, 4, 5, 6, 7), (2, 0, 1)
+    laid = x[:, [0, *(1 + a for a in order)]].permute(0, 1, *(2 + a for a in order))
+    turned = one.transposed(order)
+    assert turned.header.generator.factors == tuple(factors[a] for a in order)
+    with torch.no_grad():
+        wanted = one.generator()(x).permute(0, 1, *(2 + a for a in order))
+        assert torch.allclose(turned.generator()(laid), wanted, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """The file's first byte is its header's length modulo 256, one time in 32 that of a pickle (0x80): it loads all the same."""
+    path, seen = tmp_path / "a.safetensors", set()
+    for more in range(0, 256, 8):
+        header = CheckpointHeader("tiny", CONFIG, citation="x" * more)
+        Checkpoint(header, good().tensors).save(path)
+        seen.add(path.read_bytes()[0])
+        assert Checkpoint.load(path).header == header
+    assert 0x80 in seen

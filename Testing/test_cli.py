@@ -16,24 +16,29 @@ import pytest
 import SimpleITK as sitk
 import torch
 from corpus import make_corpus
-from grids import LEFT_HANDED, OBLIQUE, SHEARED
+from grids import FINE, LEFT_HANDED, OBLIQUE, SHEARED
 
 from SRGAN3DLib.checkpoint import Checkpoint
 from SRGAN3DLib.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.cli import main
-from SRGAN3DLib.configs import GeneratorConfig
+from SRGAN3DLib.configs import GeneratorConfig, TrainConfig, to_json
 from SRGAN3DLib.networks import Generator
 from SRGAN3DLib.volume import Volume
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small untrained network, told the blur, x2."""
+    return untrained(tmp_path_factory.mktemp("model") / "tiny.safetensors", (2, 2, 2))
+
+
+def untrained(path: Path, factors: tuple[int, int, int]) -> str:
+    """A small network, told the blur."""
     torch.manual_seed(0)
-    config = GeneratorConfig(features=4, blocks=1, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
+    config = GeneratorConfig(
+        factors, features=4, blocks=1, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True
+    )
     network = Generator(config)
     torch.nn.init.normal_(network.output.weight, std=0.02)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     Checkpoint(CheckpointHeader("tiny", config, spacing_range_mm=(0.5, 5.0)), network.state_dict()).save(path)
     return str(path)
 
@@ -216,17 +221,57 @@ def test_models_shows_a_card(model: str, capsys: pytest.CaptureFixture) -> None:
 def test_evaluate_writes_its_report(small_head: np.ndarray, model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    write_scan(data / "head.nii.gz", small_head, OBLIQUE)
+    write_scan(data / "head.nii.gz", small_head, FINE)
+    write_scan(data / "thick.nii.gz", small_head, OBLIQUE)
     out = tmp_path / "report"
     command = ["evaluate", "--model", model, "--data", str(data), "--degradation", "gaussian,kspace", "--out", str(out)]
     assert main([*command, "--blur", "known"]) == 0
     report = json.loads((out / "report.json").read_text())
     assert [row["degradation"] for row in report["scans"]] == ["gaussian", "kspace"] and len(report["sha256"]) == 64
     assert (out / "head_gaussian.png").stat().st_size > 10_000 and "| head.nii.gz | gaussian |" in (out / "report.md").read_text()
-    assert not any(row["blur_told_wrongly"] for row in report["scans"])
+    assert not any(row["blur_told_wrongly"] for row in report["scans"]) and all(row["axes_kji"] == [0, 1, 2] for row in report["scans"])
+    assert len(report["failed"]) == 1 and "thick.nii.gz: ground truth along J, I only" in report["failed"][0]
     assert main([*command, "--blur", "box", "--no-panels"]) == 0
     report = json.loads((out / "report.json").read_text())
     assert all(row["blur_told_wrongly"] for row in report["scans"]) and "told blur box, degraded by gaussian" in capsys.readouterr().err
+
+
+def test_a_slice_model_is_scored_along_a_true_axis(small_head: np.ndarray, tmp_path: Path) -> None:
+    """K is thick: J takes its place, and the figures are those of the scan transposed beforehand."""
+    model = untrained(tmp_path / "slices.safetensors", (2, 1, 1))
+    volume = Volume.from_array(small_head, OBLIQUE)
+    volume.write(tmp_path / "thick.nii.gz")
+    volume.permute((1, 0, 2)).write(tmp_path / "turned.nii.gz")
+    rows = []
+    for name in ("thick", "turned"):
+        command = ["evaluate", "--model", model, "--data", str(tmp_path / f"{name}.nii.gz"), "--degradation", "box", "--no-panels"]
+        assert main([*command, "--out", str(tmp_path / name), "--quiet"]) == 0
+        rows += json.loads((tmp_path / name / "report.json").read_text())["scans"]
+    assert [row["axes_kji"] for row in rows] == [[1], [0]] and rows[0]["table"] == rows[1]["table"]
+
+
+def test_train_takes_a_csv_and_keeps_a_share_of_it(
+    small_head: np.ndarray, model: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("anna", "bert"):
+        write_scan(tmp_path / f"{name}.nii.gz", small_head, FINE)
+    (tmp_path / "c.csv").write_text("file\nanna.nii.gz\nbert.nii.gz\ngone.nii.gz\n")
+    run = tmp_path / "run"
+    options = "--validation-share 0.5 --init none.safetensors --steps 1 --gan-steps 0 --batch 1 --patch 8 --device cpu --precision fp32"
+    command = ["train", "--data", str(tmp_path / "c.csv"), "--out", str(run), *options.replace("none.safetensors", model).split()]
+    base = json.loads(json.dumps(to_json(TrainConfig("d", "o", generator=Checkpoint.load(model).header.generator, validation_box=24))))
+    (tmp_path / "base.json").write_text(json.dumps(base))
+    assert main([*command, "--config", str(tmp_path / "base.json")]) == 0
+    assert "skipped gone.nii.gz" in capsys.readouterr().err
+    roles = {row["file"]: row["role"] for row in json.loads((run / "split.json").read_text())["files"]}
+    assert sorted(roles.values()) == ["skipped", "train", "validation"] and roles["gone.nii.gz"] == "skipped"
+    assert main([*command, "--config", str(tmp_path / "base.json"), "--validation", str(tmp_path)]) == 2
+    assert "one of them, not both" in capsys.readouterr().err
+    trained = next(name for name, role in roles.items() if role == "train")
+    (tmp_path / trained).unlink()
+    assert main([*command, "--config", str(tmp_path / "base.json")]) == 3
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert f"{trained}: is gone since the run began" in printed[-1] and len(printed) == 1
 
 
 def test_demo_on_a_file(small_head: np.ndarray, model: str, tmp_path: Path) -> None:
@@ -235,3 +280,52 @@ def test_demo_on_a_file(small_head: np.ndarray, model: str, tmp_path: Path) -> N
     files = {p.name for p in (tmp_path / "demo").iterdir()}
     assert files == {"LR.nii.gz", "SR.nii.gz", "HR.nii.gz", "comparison.png", "report.md"}
     assert Volume.read(tmp_path / "demo" / "SR.nii.gz").geometry.box_distance_mm(Volume.read(scan).geometry) < 1e-4
+
+
+def test_blend_and_a_pair(model: str, tmp_path: Path, small_head: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+    """`blend` then super-resolve is super-resolve with the pair; the info names both; what cannot be blended is refused."""
+    checkpoint = Checkpoint.load(model)
+    sharp, blended = str(tmp_path / "sharp.safetensors"), str(tmp_path / "blended.safetensors")
+    Checkpoint(checkpoint.header, {name: 1.5 * t for name, t in checkpoint.tensors.items()}).save(sharp)
+    scan = str(write_scan(tmp_path / "in.nii.gz", small_head[:12, :14, :16], OBLIQUE))
+    assert main(["blend", model, sharp, "--alpha", "0.25", "-o", blended, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["faithful"]["sha256"] == checkpoint.sha256 and said["sharp"]["file"] == "sharp.safetensors" and said["alpha"] == 0.25
+    header = Checkpoint.load(blended).header
+    assert header.name == "blended" and header.metrics == {} and header.training["blend"]["alpha"] == 0.25
+    run = ["super-resolve", scan, "--device", "cpu", "--precision", "fp32", "--quiet", "--json"]
+    assert main([*run[:2], str(tmp_path / "one.nii"), *run[2:], "--model", blended]) == 0
+    capsys.readouterr()
+    assert main([*run[:2], str(tmp_path / "two.nii"), *run[2:], "--model", f"{model},{sharp}", "--alpha", "0.25"]) == 0
+    info = json.loads(capsys.readouterr().out)["model"]
+    assert info["blend"]["sharp"] == said["sharp"] and info["blend"]["faithful"]["name"] == "tiny"
+    assert info["file"] == "tiny.safetensors,sharp.safetensors"
+    assert np.array_equal(Volume.read(tmp_path / "one.nii").array, Volume.read(tmp_path / "two.nii").array)
+    assert main([*run[:2], str(tmp_path / "three.nii"), *run[2:], "--model", model, "--alpha", "0.25"]) == 2
+    assert main([*run[:2], str(tmp_path / "three.nii"), *run[2:], "--model", f"{model},{sharp}"]) == 4
+    other = GeneratorConfig(factors=(1, 2, 2), features=4, blocks=1, norm="none", upsampling="subpixel", blur_aware=True)
+    Checkpoint(CheckpointHeader("other", other), Generator(other).state_dict()).save(sharp)
+    capsys.readouterr()
+    assert main(["blend", model, sharp, "-o", str(tmp_path / "none.safetensors")]) == 4
+    assert "factors is [2, 2, 2], but [1, 2, 2]" in capsys.readouterr().err and not (tmp_path / "none.safetensors").exists()
+
+
+def test_every_rate_and_weight_of_training_has_an_option() -> None:
+    """What is given wins over the preset and over --config; what is not keeps its value."""
+    from SRGAN3DLib.cli import RATES_AND_WEIGHTS, _parser
+
+    values = {name: round(0.01 * (1 + index), 2) for index, name in enumerate(RATES_AND_WEIGHTS)}
+    words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    args = _parser().parse_args(["train", "--data", "d", "--out", "o", "--preset", "large", "--precision", "fp16", *words])
+    config = args.make(args).config
+    assert {name: getattr(config, name) for name in values} == values
+    assert (config.generator.features, config.generator.blocks, config.precision) == (40, 10, "fp16")
+    plain = _parser().parse_args(["train", "--data", "d", "--out", "o"])
+    assert plain.make(plain).config == TrainConfig("d", "o", generator=plain.make(plain).config.generator)
+
+
+@pytest.mark.parametrize("words", ["--label-smoothing 0.6", "--r1-weight -1", "--unknown-blur 2", "--ema 1", "--gradient-clip 0"])
+def test_a_rate_or_weight_without_sense(words: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *words.split()]) == 2
+    name, value = words.split()
+    assert f"{name[2:].replace('-', '_')} {float(value)}: " in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grids import OBLIQUE
+from grids import FINE, OBLIQUE
 
+from SRGAN3DLib import datasets
 from SRGAN3DLib.configs import UNKNOWN_MTF, DegradationConfig, GeneratorConfig, TrainConfig
-from SRGAN3DLib.datasets import TrainingSet, coarsen, degrade_patch, find_scans, orders_allowed
+from SRGAN3DLib.datasets import TrainingSet, coarsen, degrade_patch
 from SRGAN3DLib.degradations import AxisBlur, Degradation
-from SRGAN3DLib.errors import VolumeError
+from SRGAN3DLib.errors import ResourceError, VolumeError
+from SRGAN3DLib.scans import find_scans
 from SRGAN3DLib.volume import Volume
 
 
@@ -58,19 +60,85 @@ def test_a_table_without_its_columns(config: TrainConfig, tmp_path: Path) -> Non
         find_scans(config.data)
 
 
-def test_without_a_table_every_axis_is_true(config: TrainConfig, tmp_path: Path) -> None:
+def test_without_a_table_the_spacing_tells_the_true_axes(config: TrainConfig, tmp_path: Path) -> None:
+    """Both scans lie on 2.3 x 1.1 x 0.9 mm (K, J, I): K is thick."""
     (tmp_path / "volumes.csv").unlink()
-    scans = find_scans(config.data)
-    assert [(s.subject, s.licence, s.truth_kji) for s in scans] == [("iso", "", (0, 1, 2)), ("thick", "", (0, 1, 2))]
-    assert [s.path for s in find_scans(scans[0].path)] == [scans[0].path]  # one file alone
-    with pytest.raises(VolumeError, match="absent: no such folder"):
-        find_scans(tmp_path / "absent")
+    with pytest.raises(VolumeError, match=r"iso_T1w\.nii\.gz: ground truth along J, I only \(spacing 2\.3 x 1\.1 x 0\.9 mm"):
+        TrainingSet(config)
+    flat = TrainingSet(dataclasses.replace(config, generator=GeneratorConfig((2, 1, 2))))
+    assert [v.scan.subject for v in flat.volumes] == ["iso", "thick"]
+    assert all(v.orders == ((1, 0, 2), (2, 0, 1)) for v in flat.volumes)  # K lies where nothing is enlarged
+
+
+def test_the_split_is_by_subject_and_a_resumed_run_keeps_it(config: TrainConfig, tmp_path: Path, small_head: np.ndarray) -> None:
+    data = Path(config.data)
+    for name in ("carl_T1w.nii.gz", "carl_T2w.nii.gz", "dora_T1w.nii.gz"):
+        Volume.from_array(small_head, FINE).write(data / name)
+    (data / "bad.nii.gz").write_bytes(b"no scan")
+    config = dataclasses.replace(config, validation_share=0.3, validation_box=24, seed=3)
+    (tmp_path / "run").mkdir()
+    first = TrainingSet(config)
+    first.write_split()
+    trained, judging = {v.scan.subject for v in first.volumes}, {case.name.split("_")[0] for case in first.cases}
+    assert len(trained) == 2 and len(judging) == 1 and not trained & judging and len(first.cases) % 3 == 0
+    assert [path.name for path, _ in first.skipped] == ["bad.nii.gz", "thick_T2w.nii.gz"]
+
+    Volume.from_array(small_head, FINE).write(data / "ella_T1w.nii.gz")
+    again = TrainingSet(config)
+    assert [v.scan.path for v in again.volumes] == [v.scan.path for v in first.volumes]
+    assert any(f"ella_T1w.nii.gz: new since the run began, not used ({tmp_path}" in why for _, why in again.skipped)
+    assert all(np.array_equal(a, b) for a, b in zip(first.batch(4), again.batch(4), strict=True))
+
+    used = first.volumes[0].scan.path
+    kept = used.read_bytes()
+    used.write_bytes(kept[:-40] + bytes(40))  # damaged, of the same size
+    with pytest.raises(VolumeError, match=rf"{used.name}: .*but this run has used it"):
+        TrainingSet(config)
+    used.unlink()
+    with pytest.raises(VolumeError, match=rf"{used.name}.* is gone since the run began"):
+        TrainingSet(config)
+
+
+def test_who_judges_is_not_trained_on(config: TrainConfig, tmp_path: Path, small_head: np.ndarray) -> None:
+    Volume.from_array(small_head, FINE).write(Path(config.data) / "carl_T1w.nii.gz")
+    (tmp_path / "judges").mkdir()
+    Volume.from_array(small_head, FINE).write(tmp_path / "judges" / "carl_T2w.nii.gz")
+    (tmp_path / "judges" / "empty.nii.gz").write_bytes(b"")
+    data = TrainingSet(dataclasses.replace(config, validation=str(tmp_path / "judges"), validation_box=24))
+    assert {v.scan.subject for v in data.volumes} == {"anna"} and {case.name for case in data.cases} == {"carl_T2w.nii.gz"}
+    reasons = {path.name: why for path, why in data.skipped}
+    assert set(reasons) == {"carl_T1w.nii.gz", "thick_T2w.nii.gz", "empty.nii.gz"}
+    assert "subject 'carl' is in the validation set" in reasons["carl_T1w.nii.gz"] and "0 bytes" in reasons["empty.nii.gz"]
+    (tmp_path / "judges" / "carl_T2w.nii.gz").unlink()
+    with pytest.raises(VolumeError, match=r"judges: no scan fit for validation .*empty\.nii\.gz: empty file"):
+        TrainingSet(dataclasses.replace(config, validation=str(tmp_path / "judges")))
+
+
+def test_a_slice_model_is_judged_along_a_true_axis(config: TrainConfig, tmp_path: Path, small_head: np.ndarray) -> None:
+    """The box is laid with J, which is true, where the network enlarges; it has the very voxels of the scan."""
+    (tmp_path / "judges").mkdir()
+    Volume.from_array(small_head, OBLIQUE).write(tmp_path / "judges" / "thick.nii.gz")
+    generator = GeneratorConfig((4, 1, 1))
+    data = TrainingSet(dataclasses.replace(config, generator=generator, validation=str(tmp_path / "judges"), validation_box=48, patch=6))
+    assert [case.lr.shape for case in data.cases] == [(12, 40, 44)] * 3
+    assert np.array_equal(data.cases[0].hr, small_head.transpose(1, 0, 2))
+
+
+def test_too_little_memory_is_told_before_loading(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """84 480 voxels: held once, four more while read; 4 bytes each."""
+    need = 84_480 * 4 * 5
+    monkeypatch.setattr(datasets, "available_bytes", lambda: need)
+    TrainingSet(config)
+    monkeypatch.setattr(datasets, "available_bytes", lambda: need - 1)
+    monkeypatch.setattr(Volume, "read", lambda path: pytest.fail("read before the check"))
+    with pytest.raises(ResourceError, match=r"data: its 1 scans fit for training take 2M of memory, 2M are free"):
+        TrainingSet(config)
 
 
 def test_what_is_skipped_says_why(config: TrainConfig, small_head: np.ndarray) -> None:
     data = Path(config.data)
     (data / "broken.nii.gz").write_bytes(b"no scan")
-    Volume.from_array(small_head[:12], OBLIQUE).write(data / "small.nii.gz")
+    Volume.from_array(small_head[:12], FINE).write(data / "small.nii.gz")
     reasons = {path.name: why for path, why in TrainingSet(config).skipped}
     assert set(reasons) == {"broken.nii.gz", "small.nii.gz", "thick_T2w.nii.gz"}
     assert "holds no patch of 8 LR voxels" in reasons["small.nii.gz"] and "broken.nii.gz" in reasons["broken.nii.gz"]
@@ -98,16 +166,10 @@ def test_volumes_csv_names_the_true_axes(config: TrainConfig) -> None:
         ("thick_T2w.nii.gz", "bert", "T2w", "MIT", (1,)),
     ]
     data = TrainingSet(config)
-    assert {v.scan.subject for v in data.volumes} == {"anna"} and "ground truth on axes (1,)" in data.skipped[0][1]
+    assert {v.scan.subject for v in data.volumes} == {"anna"} and "ground truth along J only (its table)" in data.skipped[0][1]
     thin = TrainingSet(dataclasses.replace(config, generator=GeneratorConfig((1, 1, 2))))  # one true axis is enough here
     assert {v.scan.subject for v in thin.volumes} == {"anna", "bert"}
     assert all(way[2] == 1 for v in thin.volumes if v.scan.subject == "bert" for way in v.orders)
-
-
-def test_orders_lay_true_axes_onto_enlarged_ones() -> None:
-    assert len(orders_allowed((0, 1, 2), (2, 2, 2))) == 6
-    assert orders_allowed((1,), (1, 1, 4)) == ((0, 2, 1), (2, 0, 1))
-    assert orders_allowed((0, 1), (2, 2, 2)) == ()
 
 
 def test_batches_are_a_function_of_seed_and_step(config: TrainConfig) -> None:
@@ -168,7 +230,7 @@ def test_leaving_early_ends_the_thread(config: TrainConfig) -> None:
 def test_an_error_in_the_thread_is_raised_here(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     data = TrainingSet(config)
 
-    def fail(step: int) -> None:
+    def fail(step: int, share: slice) -> None:
         raise VolumeError(f"step {step} failed")
 
     monkeypatch.setattr(data, "batch", fail)

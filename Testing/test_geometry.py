@@ -31,6 +31,24 @@ geometries = st.builds(Geometry, st.tuples(*[st.integers(1, 300)] * 3), matrices
 factors = st.tuples(*[st.integers(1, 4)] * 3)
 
 
+@given(geometries, st.permutations(range(3)))
+def test_axes_in_another_order_leave_every_voxel_where_it_is(geometry: Geometry, order: list[int]) -> None:
+    """Voxel (i, j, k) of the new grid is the old one that `array.transpose` puts there."""
+    turned = geometry.permute(order)
+    assert turned.shape_kji == tuple(geometry.shape_kji[axis] for axis in order)
+    new_kji = np.array([3.0, 1.0, 2.0])
+    old_kji = np.empty(3)
+    old_kji[order] = new_kji
+    places = [g.ijk_to_ras @ [*kji[::-1], 1] for g, kji in ((turned, new_kji), (geometry, old_kji))]
+    np.testing.assert_allclose(*places, rtol=0, atol=1e-9)
+    assert turned.permute(np.argsort(order).tolist()) == geometry
+
+
+def test_an_order_that_is_none() -> None:
+    with pytest.raises(JobError, match=r"order \(0, 0, 1\) of \(K, J, I\)"):
+        Geometry((4, 3, 2), BY_HAND).permute((0, 0, 1))
+
+
 def test_by_hand() -> None:
     geometry = Geometry((4, 3, 2), BY_HAND)
     assert geometry.spacing_ijk_mm == (2, 3, 1) and geometry.spacing_kji_mm == (1, 3, 2)

@@ -10,8 +10,10 @@ from SRGAN3DLib.configs import GeneratorConfig, TrainConfig, from_json, preset, 
 from SRGAN3DLib.errors import JobError, VolumeError
 from SRGAN3DLib.events import Done, Failed, Log, Progress, from_line, one_line, to_line
 from SRGAN3DLib.jobs import (
+    BlendJob,
     DemoJob,
     EvaluateJob,
+    FitJob,
     Job,
     ModelsJob,
     SuperResolveJob,
@@ -27,6 +29,8 @@ JOBS: tuple[Job, ...] = (
     EvaluateJob("m", "data", "out", ("box",)),
     DemoJob(scan="x.nii"),
     TrainJob(training_preset("paper", "data", "run")),
+    BlendJob("a", "b", "c.safetensors", 0.5),
+    FitJob("scan.nii", "model.safetensors", 4, 3.5, steps=9),
     ModelsJob(),
 )
 
@@ -56,8 +60,12 @@ def test_jobs_round_trip(job: Job) -> None:
         ({"job": "train", "config": {"data": "d", "out": "o", "generator": [2]}}, "an object is wanted"),
         ({"job": "models", "name": 3}, "models.name is 3"),
         ({"job": ["super-resolve"]}, "job .'super-resolve'."),
-        ({"job": None}, "choose from super-resolve, evaluate, demo, train, models"),
+        ({"job": None}, "choose from super-resolve, evaluate, demo, train, blend, fit, models"),
         (None, "choose from"),
+        ({"job": "super-resolve", "input": "a", "output": "b", "model": "m", "alpha": 0.5}, "pair FAITHFUL,SHARP"),
+        ({"job": "super-resolve", "input": "a", "output": "b", "model": "m,n", "alpha": 2}, "alpha 2"),
+        ({"job": "blend", "faithful": "a", "sharp": "b", "output": "c.pt"}, "ends in .safetensors"),
+        ({"job": "fit", "input": "a", "output": "b.safetensors", "minutes": 0}, "minutes 0"),
         ({"job": "evaluate", "model": "m", "data": "d", "out": "o", "degradations": ["fog"]}, "fog"),
     ],
 )
@@ -71,7 +79,7 @@ def test_configs_round_trip_and_refuse() -> None:
         config = training_preset(name, "data", "run", factors=(1, 2, 4))
         assert from_json(TrainConfig, json.loads(json.dumps(to_json(config)))) == config
     assert preset("paper") == GeneratorConfig() and training_preset("paper", "d", "r").content == "mse"
-    bad = {"factors": (2, 5, 2), "features": 0, "blocks": -1, "slope": 1.0, "input_channels": 17, "upsampling": "magic", "norm": "layer"}
+    bad = {"factors": (2, 9, 2), "features": 0, "blocks": -1, "slope": 1.0, "input_channels": 17, "upsampling": "magic", "norm": "layer"}
     for key, value in bad.items():
         with pytest.raises(JobError, match=key) as caught:
             GeneratorConfig(**{key: value})  # type: ignore[arg-type]

@@ -11,7 +11,14 @@ import torch
 from SRGAN3DLib.configs import DiscriminatorConfig
 from SRGAN3DLib.degradations import Degradation
 from SRGAN3DLib.errors import JobError
-from SRGAN3DLib.losses import CHARBONNIER_EPSILON, adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss
+from SRGAN3DLib.losses import (
+    CHARBONNIER_EPSILON,
+    adversarial_loss,
+    content_loss,
+    discriminator_loss,
+    gradient_difference_loss,
+    r1_penalty,
+)
 from SRGAN3DLib.networks import Discriminator, trilinear
 
 
@@ -127,3 +134,22 @@ def test_the_discriminator_learns_to_tell_real_from_fake(small_head: np.ndarray,
     assert real.min() > fake.max()
     assert real.mean() > 0.7 and fake.mean() < 0.3
     assert discriminator_loss(real, fake).item() < 0.08 < 0.2 < first
+
+
+def test_label_smoothing_is_one_sided() -> None:
+    """D aims at 0.9 for real patches and still at 0 for fakes: the loss vanishes there and nowhere else."""
+    assert discriminator_loss(torch.tensor([0.9]), torch.tensor([0.0]), 0.1).item() == pytest.approx(0)
+    assert discriminator_loss(torch.tensor([1.0]), torch.tensor([0.1]), 0.1).item() == pytest.approx(0.01)
+    real = torch.tensor([0.95], requires_grad=True)
+    discriminator_loss(real, torch.tensor([0.0]), 0.1).backward()
+    assert real.grad is not None and real.grad.item() > 0  # it pulls a too sure D back
+
+
+def test_r1_of_a_linear_and_a_quadratic_discriminator() -> None:
+    """|d(w x)/dx|^2 = |w|^2, and it can be differentiated: d/dw = 2 w; |d(x^2 sum)/dx|^2 = 4 |x|^2, the mean over the patches."""
+    x = torch.tensor([1.0, 2.0, 3.0, 0.0]).reshape(2, 1, 1, 1, 2).requires_grad_()
+    w = torch.tensor([3.0, 4.0], requires_grad=True)
+    penalty = r1_penalty((x * w).sum(dim=(1, 2, 3, 4)), x)
+    penalty.backward()
+    assert penalty.item() == pytest.approx(25) and w.grad is not None and w.grad.tolist() == [6.0, 8.0]
+    assert r1_penalty(x.square().sum(dim=(1, 2, 3, 4)), x).item() == pytest.approx(4 * (5 + 9) / 2)

@@ -51,6 +51,13 @@ def test_parameter_counts_of_the_presets() -> None:
     assert on_meta(preset("paper")) == 529_377
     fast = 417_209 - 2 * 32 * 14 + 3 * 32 * 27  # without 14 batch norms, with three more input channels
     assert on_meta(preset("fast")) == fast == 418_905
+    assert on_meta(preset("large")) == 981_801
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 2), (4, 4, 4), (1, 1, 5)])
+def test_the_large_preset_is_a_file_below_4_mb(factors: Factors) -> None:
+    """Four bytes a parameter, and 15 kB for the header."""
+    assert 4 * on_meta(preset("large", factors)) + 15_000 < 4_000_000
 
 
 def test_the_trunk_adds_up() -> None:

@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grids import OBLIQUE
+from grids import FINE, OBLIQUE
 
 from SRGAN3DLib.checkpoint import Checkpoint
 from SRGAN3DLib.checkpoint_header import read_layout
 from SRGAN3DLib.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, training_preset
-from SRGAN3DLib.errors import Cancelled, CheckpointError, JobError, SRGAN3DError, VolumeError
+from SRGAN3DLib.errors import Cancelled, CheckpointError, DeviceError, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.events import Event, Log
-from SRGAN3DLib.trainer import TOLERATED_BAD_STEPS, Trainer
+from SRGAN3DLib.loss_guard import TOLERATED
+from SRGAN3DLib.trainer import Trainer
+from SRGAN3DLib.training_report import write_report
 from SRGAN3DLib.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,8 +36,17 @@ TIMES = ("seconds", "waited")
 def data(tmp_path: Path, small_head: np.ndarray) -> Path:
     folder = tmp_path / "scans"
     folder.mkdir()
-    Volume.from_array(small_head, OBLIQUE).write(folder / "one_T1w.nii.gz")
-    Volume.from_array(small_head[::-1] * 2, OBLIQUE).write(folder / "two_T1w.nrrd")
+    Volume.from_array(small_head, FINE).write(folder / "one_T1w.nii.gz")
+    Volume.from_array(small_head[::-1] * 2, FINE).write(folder / "two_T1w.nrrd")
+    return folder
+
+
+@pytest.fixture
+def judges(tmp_path: Path, small_head: np.ndarray) -> Path:
+    """Validation scans: of a subject who is not in `data`."""
+    folder = tmp_path / "judges"
+    folder.mkdir()
+    Volume.from_array(small_head[:, ::-1], FINE).write(folder / "three_T1w.nii.gz")
     return folder
 
 
@@ -52,9 +63,9 @@ def rows(run: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
-def test_both_stages_and_what_they_leave(data: Path, tmp_path: Path) -> None:
+def test_both_stages_and_what_they_leave(data: Path, judges: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    info = Trainer(config(data, run, validation=str(data))).fit()
+    info = Trainer(config(data, run, validation=str(judges))).fit()
     lines = rows(run)
     assert [line["step"] for line in lines] == list(range(1, 11)) and info["steps"] == 10
     assert all(math.isfinite(line["loss"]) for line in lines)
@@ -62,11 +73,18 @@ def test_both_stages_and_what_they_leave(data: Path, tmp_path: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "config.json",
+        "split.json",
         "metrics.jsonl",
         "validation.jsonl",
         "state.safetensors",
         "model.safetensors",
         "model-sharp.safetensors",
+        "tensorboard",
+        "report.md",
+        "curves.png",
+        "validation_box.png",
+        "validation_gaussian.png",
+        "validation_kspace.png",
     }
     header = Checkpoint.load(run / "model.safetensors").header
     assert header.generator == config(data, run).generator and len(header.training_data) == 2
@@ -90,7 +108,7 @@ def test_the_adversarial_gradient_counts(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["fast", "paper"])
 def test_the_adversarial_gradient_counts_with_the_whole_discriminator(data: Path, tmp_path: Path, preset: str) -> None:
-    """The presets' own networks and weights, small patches only. Measured over 15 steps: 0.07 to 0.31 (fast), 0.10 to 0.59 (paper).
+    """The presets' own networks and weights, small patches only. Measured over 15 steps: 0.44 to 0.91, the first the largest (fast).
 
     2 % is the bar: below it, a gradient is lost in the content gradient's own noise between batches.
     """
@@ -99,7 +117,7 @@ def test_the_adversarial_gradient_counts_with_the_whole_discriminator(data: Path
     small = dataclasses.replace(whole, steps=2, gan_steps=3, batch=2, patch=8, discriminator=judge, device="cpu", precision="fp32")
     Trainer(small).fit()
     shares = [line["adversarial_share"] for line in rows(tmp_path / "run") if "adversarial_share" in line]
-    assert len(shares) == 3 and min(shares) > 0.02 and max(shares) < 0.9
+    assert len(shares) == 3 and min(shares) > 0.02 and max(shares) < 0.95
 
 
 def test_nothing_in_a_run_is_a_pickle(data: Path, tmp_path: Path) -> None:
@@ -107,7 +125,7 @@ def test_nothing_in_a_run_is_a_pickle(data: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "run").iterdir():
         if path.suffix == ".safetensors":
             assert read_layout(path)[0]  # raises on a pickle
-        else:
+        elif path.suffix in (".json", ".jsonl"):
             text = path.read_text(encoding="utf-8")
             assert all(isinstance(json.loads(line), dict) for line in ([text] if path.suffix == ".json" else text.splitlines()))
 
@@ -221,9 +239,9 @@ def test_steps_that_are_not_finite_change_nothing(data: Path, tmp_path: Path, mo
     monkeypatch.setattr("SRGAN3DLib.trainer.content_loss", lambda kind, sr, hr: (sr - hr).abs().mean() * float("nan"))
     with pytest.raises(SRGAN3DError, match="lower --learning-rate"):
         trainer.fit()
-    assert trainer.step == TOLERATED_BAD_STEPS - 1
+    assert trainer.step == TOLERATED - 1
     assert all(torch.equal(before[name], t) for name, t in trainer.generator.state_dict().items())
-    assert sum(isinstance(e, Log) and "step left out" in e.message for e in events) == TOLERATED_BAD_STEPS
+    assert sum(isinstance(e, Log) and "step left out" in e.message for e in events) == TOLERATED
 
 
 @pytest.mark.parametrize("adversarial", [False, True])
@@ -236,11 +254,77 @@ def test_a_bad_batch_leaves_no_trace_in_batch_norm(data: Path, tmp_path: Path, a
     before = [{name: t.clone() for name, t in part.state_dict().items()} for part in parts]
     lr, hr, mtf = trainer.data.batch(1)
     losses = trainer.train_step((np.full_like(lr, np.nan), hr, mtf))
-    assert math.isnan(losses["loss"]) and trainer.bad_steps == 1
+    assert math.isnan(losses["loss"]) and trainer.guard.bad == 1
     for old, part in zip(before, parts, strict=True):
         assert [name for name, t in part.state_dict().items() if not torch.equal(old[name], t)] == []
-    assert math.isfinite(trainer.train_step(trainer.data.batch(2))["loss"]) and trainer.bad_steps == 0
+    assert math.isfinite(trainer.train_step(trainer.data.batch(2))["loss"]) and trainer.guard.bad == 0
     assert all(bool(t.isfinite().all()) for part in parts for t in part.state_dict().values())
+
+
+def test_an_exploding_step_changes_nothing(data: Path, tmp_path: Path) -> None:
+    """Finite, but more than 50 times the usual: left out, and the state of such a time is not saved."""
+    told: list[Event] = []
+    trainer = Trainer(config(data, tmp_path / "run", steps=0, gan_steps=99), told.append)
+    trainer.guard.recent = {"loss": [1e-6] * 30}
+    parts = [trainer.generator, trainer.ema, trainer.discriminator]
+    before = [{name: t.clone() for name, t in part.state_dict().items()} for part in parts if part is not None]
+    trainer.train_step(trainer.data.batch(0))
+    for old, part in zip(before, parts, strict=True):
+        assert part is not None and all(torch.equal(old[name], t) for name, t in part.state_dict().items())
+    assert any(isinstance(e, Log) and e.level == "warning" and "50 times the usual 1e-06: step left out" in e.message for e in told)
+    trainer.step = trainer.config.save_every
+    trainer._milestones()
+    assert trainer.guard.bad == 1 and not (tmp_path / "run" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize("full", ["state", "metrics"])
+def test_a_full_disk_loses_nothing(data: Path, tmp_path: Path, full: str) -> None:
+    """A real limit on the size of files: one line that names the file and what is kept; without the limit the same run goes on."""
+    import resource
+
+    run = tmp_path / "run"
+    first = Trainer(config(data, run))
+    with pytest.raises(Cancelled):
+        first.fit(cancelled=lambda: first.step == 4)
+    before = (run / "state.safetensors").read_bytes()
+    limit = 50_000 if full == "state" else (run / "metrics.jsonl").stat().st_size + 100
+    second = Trainer(config(data, run))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(ResourceError, match=rf"{full}\.\w+: the disk is full; the state of step 4 is kept, and the same command"):
+            second.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (run / "state.safetensors").read_bytes() == before and not list(run.glob(".srgan3d-*"))
+    Trainer(config(data, run)).fit()
+    Trainer(config(data, tmp_path / "whole")).fit()
+    assert rows(run) == rows(tmp_path / "whole")
+
+
+def test_half_precision_scales_its_loss(data: Path, tmp_path: Path) -> None:
+    """Refused on the CPU for training; the scaler itself, tried there: an overflow is left out and the scale halves."""
+    with pytest.raises(DeviceError, match="fp16 on cpu"):
+        Trainer(config(data, tmp_path / "half", precision="fp16"))
+    trainer = Trainer(config(data, tmp_path / "run"))
+    trainer.dtype, trainer.scaler = torch.float16, torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    before = trainer.generator.output.bias.clone()
+    trainer.train_step(trainer.data.batch(0))
+    assert trainer.guard.bad == 1 and torch.equal(before, trainer.generator.output.bias) and trainer.scaler.get_scale() == 2.0**59
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    trainer.train_step(trainer.data.batch(0))
+    assert trainer.guard.bad == 0 and not torch.equal(before, trainer.generator.output.bias)
+
+
+def test_the_report_of_any_run(data: Path, tmp_path: Path) -> None:
+    """Of one stopped on its way, too; of what is no run, an error."""
+    trainer = Trainer(config(data, tmp_path / "run"))
+    with pytest.raises(Cancelled):
+        trainer.fit(cancelled=lambda: trainer.step == 4)
+    text = write_report(tmp_path / "run").read_text()
+    assert "step 4 of 10 reached" in text and "![loss" in text and "## Pictures" not in text
+    with pytest.raises(JobError, match="not the folder of a training run"):
+        write_report(data)
 
 
 def test_a_spoilt_configuration_is_named(data: Path, tmp_path: Path) -> None:
@@ -276,3 +360,22 @@ def test_what_cannot_be_trained_on_is_named(tmp_path: Path, data: Path) -> None:
     with pytest.raises(VolumeError, match="no such folder"):
         Trainer(config(tmp_path / "absent", tmp_path / "absent-run"))
     assert not (tmp_path / "absent-run").exists()
+
+
+def test_a_scan_that_vanished_is_named_before_a_step(data: Path, tmp_path: Path) -> None:
+    Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0)).fit()
+    (data / "two_T1w.nrrd").unlink()
+    with pytest.raises(VolumeError, match=r"two_T1w\.nrrd .* is gone since the run began .*split\.json"):
+        Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0))
+
+
+def test_a_slice_model_learns_from_the_true_axes_of_thick_slices(tmp_path: Path, small_head: np.ndarray) -> None:
+    """K is 2.3 mm: J and I, 1.1 and 0.9 mm, become slices four times as thick, and one of them is judged."""
+    for name in ("a", "b"):
+        Volume.from_array(small_head, OBLIQUE).write(tmp_path / f"{name}.nii.gz")
+    generator = GeneratorConfig((4, 1, 1), features=4, blocks=1, norm="none", upsampling="subpixel", interpolation_residual=True)
+    sizes = {"steps": 1, "gan_steps": 0, "patch": 6, "validate_every": 1, "validation_share": 0.5}
+    Trainer(config(tmp_path, tmp_path / "run", generator=generator, **sizes)).fit()
+    header = Checkpoint.load(tmp_path / "run" / "model.safetensors").header
+    assert header.spacing_range_mm == pytest.approx((0.9, 4.4)) and len(header.training_data) == 1
+    assert "gain_box" in json.loads((tmp_path / "run" / "validation.jsonl").read_text())

@@ -1,7 +1,7 @@
-"""Fit and measure the blur estimator: python benchmarks/fit_blur_estimator.py --data TRAIN [--test VALIDATION] [--write]
+"""Fit and measure the blur estimator: python benchmarks/fit_blur_estimator.py --data TRAIN [--test VALIDATION ...] [--write]
 
-Degrades every training scan (at three spacings) by the protocol's blurs and by widths between, fits the ridge regression of
-`SRGAN3DLib/blur_estimator.py`, prints its error leaving one subject out, and on the test scans.
+Degrades every training scan (at several spacings) by the protocol's blurs and by widths between, fits the ridge regressions of
+`SRGAN3DLib/blur_estimator.py`, prints their error leaving one subject out, and on the test scans.
 """
 
 from __future__ import annotations
@@ -9,86 +9,112 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+from dataclasses import dataclass
 
 import numpy as np
 
-from SRGAN3DLib.blur_estimator import WEIGHTS, axis_features
-from SRGAN3DLib.datasets import COARSEST_MM, coarsen, find_scans
+from SRGAN3DLib.blur_estimator import LEAST_VOXELS, WEIGHTS, axis_features, combine
+from SRGAN3DLib.configs import Factors
+from SRGAN3DLib.datasets import COARSEST_MM, coarsen
 from SRGAN3DLib.degradations import Degradation, Draw, sample
 from SRGAN3DLib.intensity import IntensityScale
-from SRGAN3DLib.volume import Volume
+from SRGAN3DLib.scans import find_scans
 
-SCALES = (1.0, 1.1, 1.2, 1.33, 1.45)
-RIDGE = 30.0
-Row = tuple[str, str, int, float, np.ndarray]  # subject, blur, axis, true MTF, features
+SCALES = (1.0, 1.15, 1.33)
+RIDGE = 3.0  # of 1, 3, 10, 30 the best on subjects left out
 
 
-def rows_of(folder: str, draws: int, scales: tuple[float, ...], rng: np.random.Generator) -> list[Row]:
-    rows = []
+@dataclass(frozen=True)
+class Row:
+    """One degraded scan: features (axes, 55) and true MTF (axes,) of the axes that were blurred."""
+
+    subject: str
+    blur: str
+    features: np.ndarray
+    mtf: np.ndarray
+
+
+def kinds_of(truth_kji: tuple[int, ...]) -> list[tuple[str, Factors]]:
+    """The sets of weights a scan can teach, and how it is degraded for each."""
+    slices = [("slices", tuple(n if a == axis else 1 for a in range(3))) for axis in truth_kji for n in (2, 3, 4, 5)]
+    whole = [("isotropic", (2, 2, 2)), ("coarse", (3, 3, 3)), ("coarse", (4, 4, 4))] if len(truth_kji) == 3 else []
+    return whole + slices  # type: ignore[return-value]
+
+
+def rows_of(folder: str, draws: dict[str, int], scales: tuple[float, ...], rng: np.random.Generator) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {name: [] for name in ("isotropic", "coarse", "slices")}
     for scan in find_scans(folder):
-        if not scan.truth_kji:
-            continue
-        volume = Volume.read(scan.path)
+        volume = scan.read()
+        truth_kji = scan.truth(volume.geometry.spacing_kji_mm)
         whole = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
         for scale in scales:
-            if scale > 1 and (len(scan.truth_kji) < 3 or max(volume.geometry.spacing_kji_mm) * scale > COARSEST_MM + 0.2):
+            if scale > 1 and (len(truth_kji) < 3 or max(volume.geometry.spacing_kji_mm) * scale > COARSEST_MM + 0.2):
                 continue
             array = whole if scale == 1 else coarsen(whole, scale)
-            factors = tuple(2 if axis in scan.truth_kji else 1 for axis in range(3))
-            named = [(kind, Draw(Degradation.named(kind, factors))) for kind in ("box", "gaussian", "kspace")]
-            drawn = [("random", sample("random", factors, rng)) for _ in range(draws)]
-            for kind, draw in named + drawn:
-                lr = draw.add_noise(draw.degradation.forward(array), rng)
-                rows += [(scan.subject, kind, axis, draw.degradation.mtf[axis], axis_features(lr, axis)) for axis in scan.truth_kji]
-        print(f"{scan.path.name}: {len(rows)} rows", flush=True)
-    return [row for row in rows if np.isfinite(row[4]).all()]
+            for name, factors in kinds_of(truth_kji):
+                if all(f == 1 or n // f >= LEAST_VOXELS for n, f in zip(array.shape, factors, strict=True)):
+                    rows[name] += _degraded(scan.subject, array, factors, draws.get(name, 0), rng)
+        print(f"{scan.path.name}: {', '.join(f'{len(found)} {name}' for name, found in rows.items())}", flush=True)
+    return rows
+
+
+def _degraded(subject: str, array: np.ndarray, factors: Factors, draws: int, rng: np.random.Generator) -> list[Row]:
+    named = [(kind, Draw(Degradation.named(kind, factors))) for kind in ("box", "gaussian", "kspace")]
+    axes, rows = [axis for axis, f in enumerate(factors) if f > 1], []
+    for kind, draw in named + [("random", sample("random", factors, rng)) for _ in range(draws)]:
+        lr = draw.add_noise(draw.degradation.forward(array), rng)
+        features = np.stack([axis_features(lr, axis) for axis in axes])
+        if np.isfinite(features).all():
+            rows.append(Row(subject, kind, features, np.array(draw.degradation.mtf)[axes]))
+    return rows
+
+
+def ridge(x: np.ndarray, y: np.ndarray) -> dict:
+    centre, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    z = np.clip((x - centre) / scale, -4, 4)
+    weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean()))
+    return {"centre": centre, "scale": scale, "weights": weights, "intercept": y.mean()}
 
 
 def fit(rows: list[Row]) -> dict:
-    x, y = np.stack([row[4] for row in rows]), np.array([row[3] for row in rows])
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    z = np.clip((x - mean) / scale, -4, 4)
-    weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean()))
-    return {"mean": mean, "scale": scale, "weights": weights, "intercept": y.mean()}
-
-
-def predict(fitted: dict, rows: list[Row]) -> np.ndarray:
-    z = np.clip((np.stack([row[4] for row in rows]) - fitted["mean"]) / fitted["scale"], -4, 4)
-    return np.clip(fitted["intercept"] + z @ fitted["weights"], 0.2, 1.0)
+    fitted = {"axis": ridge(np.concatenate([r.features for r in rows]), np.concatenate([r.mtf for r in rows]))}
+    if len(rows[0].mtf) > 1:
+        fitted["mean"] = ridge(np.stack([r.features.mean(axis=0) for r in rows]), np.array([r.mtf.mean() for r in rows]))
+    return fitted
 
 
 def rms(fitted: dict, rows: list[Row]) -> float:
-    return float(np.sqrt(np.mean((predict(fitted, rows) - [row[3] for row in rows]) ** 2)))
+    return float(np.sqrt(np.mean(np.concatenate([(combine(fitted, r.features) - r.mtf) ** 2 for r in rows]))))
+
+
+def left_out(rows: list[Row]) -> dict[str, float]:
+    subjects = sorted({r.subject for r in rows})
+    return {s: round(rms(fit([r for r in rows if r.subject != s]), [r for r in rows if r.subject == s]), 3) for s in subjects}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
-    parser.add_argument("--test")
-    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--test", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="store the weights where the library reads them")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    rows = rows_of(args.data, args.draws, SCALES, rng)
-    subjects = sorted({row[0] for row in rows})
-    left_out = [rms(fit([r for r in rows if r[0] != s]), [r for r in rows if r[0] == s]) for s in subjects]
-    print(
-        "RMS error of the MTF, one subject left out:",
-        {s: round(e, 3) for s, e in zip(subjects, left_out, strict=True)},
-        "mean",
-        round(float(np.mean(left_out)), 3),
-    )
-    fitted = fit(rows)
-    if args.test:
-        test = rows_of(args.test, 0, (1.0,), rng)
-        for row, value in zip(test, predict(fitted, test), strict=True):
-            print(f"{row[0]:24} {row[1]:9} axis {row[2]}  true {row[3]:.2f}  estimated {value:.2f}")
-        print("RMS error on the test scans:", round(rms(fitted, test), 3))
+    rows = rows_of(args.data, {"isotropic": 8, "coarse": 3, "slices": 1}, SCALES, rng)
+    tests = [rows_of(folder, {}, (1.0,), rng) for folder in args.test]
+    facts: dict = {"seed": args.seed, "ridge": RIDGE, "created": datetime.date.today().isoformat()}
+    for name, mine in rows.items():
+        fitted, errors = fit(mine), left_out(mine)
+        print(f"{name}: RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}")
+        for row in (row for test in tests for row in test[name]):
+            shown = ", ".join(f"{v:.2f}" for v in combine(fitted, row.features))
+            print(f"  {row.subject:24} {row.blur:9} true {row.mtf[0]:.2f}  estimated {shown}")
+        for folder, test in zip(args.test, tests, strict=True):
+            if test[name]:
+                print(f"{name}: RMS error on {folder}: {rms(fitted, test[name]):.3f}")
+        lists = {part: {key: np.asarray(value).round(6).tolist() for key, value in one.items()} for part, one in fitted.items()}
+        facts[name] = lists | {"rms_left_out": errors}
     if args.write:
-        facts = {key: np.asarray(value).round(6).tolist() for key, value in fitted.items()}
-        facts |= {"range": [0.2, 1.0], "subjects": subjects, "rms_left_out": round(float(np.mean(left_out)), 3), "seed": args.seed}
-        facts["created"] = datetime.date.today().isoformat()
         WEIGHTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 

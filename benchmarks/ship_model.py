@@ -13,6 +13,7 @@ from typing import Any
 
 from SRGAN3DLib.checkpoint import Checkpoint
 from SRGAN3DLib.checkpoint_header import MODELS_FOLDER, CheckpointHeader, file_hash
+from SRGAN3DLib.evaluation import means
 
 CITATIONS = (
     "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440.",
@@ -23,9 +24,12 @@ CITATIONS = (
 
 def figures(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and worst gains by what the model was told of the blur, rounded as the card shows them."""
-    told = {r["blur_told"]: {k: {name: round(v, 4) for name, v in m.items()} for k, m in r["mean"].items()} for r in reports}
-    scans = sorted({row["scan"] for r in reports for row in r["scans"]})
-    return {"protocol": reports[0]["protocol"], "data": scans, "precision": reports[0]["scans"][0]["precision"], "by_blur_told": told}
+    told: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        told.setdefault(report["blur_told"], []).extend(report["scans"])
+    by_told = {name: {k: {n: round(v, 4) for n, v in m.items()} for k, m in means(rows).items()} for name, rows in told.items()}
+    scans = {name: sorted({row["scan"] for row in rows}) for name, rows in told.items()}
+    return {"protocol": reports[0]["protocol"], "data": scans, "precision": reports[0]["scans"][0]["precision"], "by_blur_told": by_told}
 
 
 def card(header: CheckpointHeader, sha256: str) -> str:
@@ -41,13 +45,14 @@ def card(header: CheckpointHeader, sha256: str) -> str:
     lines += [f"- **Network**: {kind}, interpolation residual {g.interpolation_residual}, told the blur {g.blur_aware}."]
     made_for = f"{header.degradation.kind} blur (box, gaussian, k-space, and widths between)"
     lines += [f"- **Made for**: {made_for}, LR spacing {low:.2f} to {high:.2f} mm."]
-    lines += ["- **Not for**: diagnosis. What it adds is inferred, not measured. Other organs, contrasts and spacings were not tried."]
+    lines += ["- **Not for**: diagnosis. What it adds is inferred, not measured."]
     training = header.training
     lines += [f"- **Trained by**: `{training['command']}`"]
     lines += [f"- **Note**: {training['note']}"] if training["note"] else []
     lines += ["", "| training scan | subject | licence |", "|---|---|---|"]
     lines += [f"| {d['file']} | {d['subject']} | {d['licence']} |" for d in header.training_data]
-    lines += ["", f"Measured on {', '.join(metrics['data'])} ({metrics['precision']}). {metrics['protocol']}.", ""]
+    lines += ["", f"Measured in {metrics['precision']}. {metrics['protocol']}.", ""]
+    lines += [f"- Blur {told}: {', '.join(scans)}." for told, scans in metrics["data"].items()] + [""]
     lines += ["| blur told | degradation | mean gain, dB | worst gain, dB | mean SSIM gain | mean PSNR, dB |", "|---|---|---|---|---|---|"]
     for told, table in metrics["by_blur_told"].items():
         for kind, m in table.items():

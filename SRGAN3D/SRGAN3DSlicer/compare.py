@@ -3,10 +3,11 @@
 from typing import Any
 
 import slicer
+import vtk
 
 from . import mrml
 
-_layout_before: list[int] = []  # what side by side has replaced
+_before: list[tuple[int, dict[str, Any]]] = []  # what side by side has replaced: the layout, and where each view was turned
 
 
 def show(mode: str, source: Any, result: Any, share: float) -> None:
@@ -36,19 +37,34 @@ def fade(share: float) -> None:
 
 
 def _side_by_side(manager: Any, result: Any) -> None:
-    if not _layout_before:
-        _layout_before.append(manager.layout)
+    if not _before:
+        turned = {}
+        for name in ("vtkMRMLSliceNodeRed", "vtkMRMLSliceNodeYellow"):  # the view of one may not have been made yet
+            node = slicer.mrmlScene.GetNodeByID(name)
+            if node is not None:
+                turned[name] = vtk.vtkMatrix4x4()
+                turned[name].DeepCopy(node.GetSliceToRAS())
+        _before.append((manager.layout, turned))
     manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
     for name, opacity in (("Red", 0.0), ("Yellow", 1.0)):
         logic = manager.sliceWidget(name).sliceLogic()
         logic.GetSliceNode().SetOrientationToAxial()
+        logic.GetSliceNode().RotateToVolumePlane(result)
         logic.GetSliceCompositeNode().SetForegroundVolumeID(result.GetID())
         logic.GetSliceCompositeNode().SetForegroundOpacity(opacity)
+        logic.FitSliceToBackground()
 
 
 def _layout_back(manager: Any) -> None:
-    if manager is not None and _layout_before:
-        manager.setLayout(_layout_before.pop())
+    if manager is None or not _before:
+        return
+    layout, turned = _before.pop()
+    manager.setLayout(layout)
+    for name, matrix in turned.items():
+        node = slicer.mrmlScene.GetNodeByID(name)
+        if node is not None:
+            node.GetSliceToRAS().DeepCopy(matrix)
+            node.UpdateMatrices()
 
 
 def _link() -> None:

@@ -4,6 +4,7 @@ Plain arithmetic on the header of a checkpoint; no torch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slicer.i18n import tr as _
@@ -13,6 +14,7 @@ from SRGAN3DLib.jobs import parse_bytes
 
 BASE_BYTES = 270 << 20  # what Python and torch (CPU) hold before any volume; measured, as is the share below
 CPU_FLOPS = 8e10  # what two cores of a laptop do in fp32; said to be rough until a run has been timed here
+THICK = 1.3  # the coarse axis of a volume, against both others
 MARGIN = 0.15  # of the spacing, as SRGAN3DLib.super_resolver
 
 
@@ -52,14 +54,25 @@ def _operations(header: CheckpointHeader) -> float:
 
 
 def warnings(
-    header: CheckpointHeader, spacing_ijk: tuple[float, float, float], shape_kji: tuple[int, int, int], sheared: bool, warped: bool
+    header: CheckpointHeader,
+    spacing_ijk: tuple[float, float, float],
+    shape_kji: tuple[int, int, int],
+    sheared: bool = False,
+    warped: bool = False,
+    contrasts: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
-    """One line each; what the panel shows before the click."""
+    """One line each; what the panel shows before the click. `contrasts` is what `mrml.contrasts` found written."""
     found = []
+    agreeing = {where for where, contrast in contrasts if contrast in header.contrasts}  # "T1 in T2 space" says nothing against
+    for where, contrast in contrasts if header.contrasts else ():
+        if where not in agreeing:
+            text = _("{where} says {contrast}: the model was trained on {trained}.")
+            found.append(text.format(where=where[:1].upper() + where[1:], contrast=contrast, trained=", ".join(header.contrasts)))
     low, high = header.spacing_range_mm
     if high > 0 and (min(spacing_ijk) < (1 - MARGIN) * low or max(spacing_ijk) > (1 + MARGIN) * high):
         shown = " x ".join(f"{s:.2f}" for s in spacing_ijk)
         found.append(_("Spacing {shown} mm: the model saw {low:.2f} to {high:.2f} mm.").format(shown=shown, low=low, high=high))
+    found += _other_axis(header, spacing_ijk)
     if min(shape_kji) < 16:
         text = _("Only {n} voxels along one axis: the model sees further than that, and the blur cannot be estimated.")
         found.append(text.format(n=min(shape_kji)))
@@ -68,6 +81,43 @@ def warnings(
     if warped:
         found.append(_("Under a transform that is not linear: the result goes under it too; spacings in space differ from these."))
     return found
+
+
+def _other_axis(header: CheckpointHeader, spacing_ijk: tuple[float, float, float]) -> list[str]:
+    """A model that refines one axis only, and a volume whose coarse axis is another, or that has none."""
+    factors = tuple(reversed(header.generator.factors))
+    refined = [n for n, factor in enumerate(factors) if factor > 1]
+    if len(refined) != 1:
+        return []
+    own, coarsest = refined[0], spacing_ijk.index(max(spacing_ijk))
+    if spacing_ijk[own] < 0.99 * spacing_ijk[coarsest]:
+        text = _("This model refines axis {own} of the array only ({own_mm:.2f} mm), but the coarsest axis is {other} ({other_mm:.2f} mm).")
+        return [text.format(own="IJK"[own], own_mm=spacing_ijk[own], other="IJK"[coarsest], other_mm=spacing_ijk[coarsest])]
+    if spacing_ijk[own] / factors[own] < 0.7 * min(s for n, s in enumerate(spacing_ijk) if n != own):
+        text = _("The result's voxels would be finer along {own} than within the slices: a smaller factor would do.")
+        return [text.format(own="IJK"[own])]
+    return []
+
+
+def suggest(headers: dict[str, CheckpointHeader], spacing_ijk: tuple[float, float, float], first: str) -> str:
+    """The key of the model that brings the volume nearest to cubic voxels, if one axis is coarse; else `first`, if it is there.
+
+    Models that would refine a finer axis than the coarse one are left out; "" without any model.
+    """
+    fit = [key for key, header in headers.items() if not _other_axis(header, spacing_ijk)]
+    coarsest = spacing_ijk.index(max(spacing_ijk))
+    others = [s for n, s in enumerate(spacing_ijk) if n != coarsest]
+    slicewise = [key for key in fit if sum(f > 1 for f in headers[key].generator.factors) == 1]
+    if slicewise and spacing_ijk[coarsest] >= THICK * max(others):
+        within = math.sqrt(others[0] * others[1])
+
+        def away(key: str) -> float:
+            factor = headers[key].generator.factors[2 - coarsest]
+            return abs(math.log(spacing_ijk[coarsest] / factor / within))
+
+        return min(slicewise, key=away)
+    whole = [key for key in headers if key not in slicewise]
+    return first if first in headers else next(iter([*(key for key in whole if key in fit), *headers]), "")
 
 
 def in_words(count: float) -> str:

@@ -4,6 +4,7 @@ No question is asked and the scene is not touched before success: inputs are cop
 writes its results beside them, and only when all are there do nodes appear.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -17,18 +18,20 @@ import numpy as np
 import slicer
 
 from SRGAN3DLib.checkpoint_header import CheckpointHeader, find_model, read_header
-from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError
-from SRGAN3DLib.events import Done, Log, Progress
+from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
+from SRGAN3DLib.events import Failed, Log, Progress
 from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json
 
 from . import mrml
-from .worker_client import WorkerClient
+from .worker_client import RemoteError, WorkerClient
 from .worker_process import WorkerProcess, find_python, is_foreign
 
 LIBRARY = Path(__file__).resolve().parents[1]
 PYTHON_SETTING = "SRGAN3D/python"
+INPUT_GONE = "the input was removed from the scene"
 TICK_MS = 50
 _working: set = set()  # logics with a job under way: whoever made one may let go of it
+_shared: list[WorkerClient] = []  # the one worker of this process, once it is wanted
 
 
 @dataclass
@@ -45,23 +48,20 @@ class Task:
 
 
 class SuperResolveRun:
-    """A job under way. `state` is running, done, failed or cancelled; then `nodes`, `infos` or `error` are set."""
+    """A job under way. `state` is running, done, failed or cancelled; then `nodes`, `infos` and `notes`, or `error`, are set."""
 
     def __init__(self, logic: "Logic", scene: Any, tasks: list[Task], options: dict, callbacks: tuple):
         self.logic, self.scene, self.tasks, self.options = logic, scene, tasks, options
         self.on_progress, self.on_done, self.on_error = callbacks
-        self.state, self.nodes, self.infos, self.error = "running", [], [], None
+        self.state, self.nodes, self.infos, self.notes, self.error = "running", [], [], [], None
         self.frames: tuple[Any, Any] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="SRGAN3D-"))
         self.at, self.job_id = 0, None
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """Soon `state` is cancelled, and the scene as it was. Nothing happens to a job that has ended."""
-        if self.state != "running":
-            return
-        self.error = Cancelled(reason)
-        if self.job_id is not None:
-            self.logic.client.cancel(self.job_id)
+        """At once `state` is cancelled, and the scene as it was. Nothing happens to a job that has ended."""
+        if self.state == "running" and self.job_id is not None:
+            self.logic.client.cancel(self.job_id, reason)
 
     def forget(self) -> None:
         """Whoever asked does not want to hear any more."""
@@ -70,9 +70,12 @@ class SuperResolveRun:
     def send(self) -> None:
         """The next task to the worker."""
         task = self.tasks[self.at]
-        source, target = self.folder / f"in{self.at}.npy", self.folder / f"out{self.at}.npy"
+        source, target = self._files()
+        array = mrml.array_of(task.node)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():  # VTK's range does not tell of NaN
+            raise VolumeError(f"{task.node.GetName()}: holds NaN or infinite values")
         try:
-            np.save(source, mrml.array_of(task.node))
+            np.save(source, array)
         except OSError as error:
             raise ResourceError(f"{source}: cannot be written ({error.strerror or error})") from None
         matrix = tuple(tuple(row) for row in mrml.ijk_to_ras(task.node).tolist())
@@ -82,6 +85,16 @@ class SuperResolveRun:
         task.file = str(target)
         self.job_id = self.logic.client.submit(request, self.hear)
 
+    def _files(self) -> tuple[Path, Path]:
+        return self.folder / f"in{self.at}.npy", self.folder / f"out{self.at}.npy"
+
+    def _in_words(self, error: RemoteError) -> RemoteError:
+        """A person knows nothing of our files."""
+        text = str(error)
+        for file, name in zip(self._files(), ("the input", "the result"), strict=True):
+            text = text.replace(str(file), name)
+        return RemoteError(Failed(error.kind, text, error.exit_code))
+
     def hear(self, answer: Any) -> None:
         if self.state != "running":
             return
@@ -90,12 +103,9 @@ class SuperResolveRun:
             return
         try:
             if isinstance(answer, SRGAN3DError):
-                raise answer
-            assert isinstance(answer, Done)
+                raise self._in_words(answer) if isinstance(answer, RemoteError) else answer
             self.tasks[self.at].info = answer.info
-            (self.folder / f"in{self.at}.npy").unlink(missing_ok=True)
-            if self.error is not None:  # cancelled, a moment after the worker was done
-                raise self.error
+            self._files()[0].unlink(missing_ok=True)
             self.at += 1
             if self.at < len(self.tasks):
                 self.send()
@@ -106,19 +116,14 @@ class SuperResolveRun:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        if isinstance(error, Cancelled):
-            self.error = self.error or error
-            self.finish("cancelled")
-        else:
-            self.error = error if isinstance(error, SRGAN3DError) else SRGAN3DError(f"{type(error).__name__}: {error}")
-            self.finish("failed")
+        self.error = error if isinstance(error, SRGAN3DError) else SRGAN3DError(f"{type(error).__name__}: {error}")
+        self.finish("cancelled" if isinstance(error, Cancelled) else "failed")
 
     def finish(self, state: str) -> None:
         self.state = state
-        shutil.rmtree(self.folder, ignore_errors=True)
         self.logic.runs.remove(self)
-        if state == "cancelled" and not self.logic.runs:
-            self.logic.client.stop()  # nothing of it is left: no process, no memory
+        self.logic.folders.append(self.folder)
+        self.logic.sweep()
         if state == "done":
             self.on_done(self)
         else:
@@ -135,11 +140,12 @@ class SuperResolveRun:
 
 
 class Logic:
-    """One worker, kept warm, for all jobs. `make_process` and `timer` are replaced by tests; without a timer call `pump`."""
+    """One worker, kept warm, for all jobs of all logics; `make_process` gives one its own. Without a `timer` call `pump`."""
 
     def __init__(self, make_process: Callable[[], Any] | None = None, timer: Any = None):
-        self.client = WorkerClient(make_process or new_process)
+        self.client = shared_client() if make_process is None else WorkerClient(make_process)
         self.runs: list[SuperResolveRun] = []
+        self.folders: list[Path] = []  # of runs that have ended, to be removed
         self.timer = timer
         self.observed: list[tuple[Any, int]] = []
 
@@ -167,7 +173,7 @@ class Logic:
         inputVolume: Any,
         outputVolume: Any = None,
         model: str = DEFAULT_MODEL,
-        factors: tuple[int, int, int] | None = None,
+        factors: int | tuple[int, int, int] | None = None,
         device: str = "auto",
         precision: str = "auto",
         blur: str = "auto",
@@ -180,10 +186,10 @@ class Logic:
     ) -> SuperResolveRun:
         """Begin; returns a job with `.cancel()`, `.state`, `.nodes`, `.infos`, `.error`.
 
-        `outputVolume`: None for a new node "<input> SR x2". `factors` (I, J, K) must be the model's, if given. `roi`: a Markups
-        ROI node. `allFrames`: every frame of the sequence that the volume shows. `onProgress` gets `events.Progress` (with
-        `eta_s`) and `events.Log`; then one of `onDone(job)` and `onError(error)` is called. Raises `SRGAN3DError` at once
-        for what can be seen now: unfit volumes, no such model, no interpreter.
+        `outputVolume`: None for a new node "<input> SR x2". `factors`: what you count on, along the axes I, J, K of the array, or one
+        for all; a model has its own, and others are refused. `roi`: a Markups ROI node. `allFrames`: every frame of the sequence that
+        the volume shows. `onProgress` gets `events.Progress` (with `eta_s`) and `events.Log`; then one of `onDone(job)` and
+        `onError(error)` is called. Raises `SRGAN3DError` at once for what can be seen now: unfit volumes, no such model, no interpreter.
         """
         header = self.header(model, factors)
         volumes = list(inputVolume) if isinstance(inputVolume, (list, tuple)) else [inputVolume]
@@ -216,40 +222,49 @@ class Logic:
         return run
 
     @staticmethod
-    def header(model: str, factors: tuple[int, int, int] | None = None) -> CheckpointHeader:
-        """The model's header. Raises `CheckpointError`, or `JobError` where `factors` (I, J, K) are not the model's."""
+    def header(model: str, factors: int | tuple[int, int, int] | None = None) -> CheckpointHeader:
+        """The model's header. Raises `CheckpointError`, or `JobError` where `factors` (I, J, K, or one for all) are not the model's."""
         header = read_header(find_model(model))
         own = tuple(reversed(header.generator.factors))
-        if factors is not None and tuple(factors) != own:
-            raise JobError(f"factors {tuple(factors)}: model {header.name} has {own} (I, J, K)")
+        wanted = tuple(factors) if np.ndim(factors) else (factors,) * 3
+        if factors is not None and wanted != own:
+            raise JobError(f"factors {wanted}: model {header.name} has {own} (I, J, K)")
         return header
 
     def publish(self, run: SuperResolveRun) -> None:
-        """All results into the scene, at once; arrays are read before the first node is made."""
-        gone = [task.name for task in run.tasks if mrml.node_gone(run.scene, task.source_id)]
-        if gone:
-            raise Cancelled("the input was removed from the scene")
+        """All results into the scene, at once; whatever can go wrong does so before the first node is made."""
+        sources = [run.scene.GetNodeByID(task.source_id) for task in run.tasks]
+        if None in sources:
+            raise Cancelled(INPUT_GONE)
         try:
-            arrays = [(np.load(task.file, allow_pickle=False), task.info["ijk_to_ras"]) for task in run.tasks]
-        except (OSError, ValueError, KeyError) as error:
+            arrays = [np.load(task.file, allow_pickle=False) for task in run.tasks]
+            if any(array.ndim != 3 or array.size == 0 for array in arrays):
+                raise ValueError("no volume")
+        except (OSError, ValueError, EOFError) as error:
             raise ResourceError(f"the worker's result cannot be read ({error})") from None
         run.infos = [task.info for task in run.tasks]
-        first = run.tasks[0]
-        source = run.scene.GetNodeByID(first.source_id)
+        try:
+            matrices = [np.asarray(info["ijk_to_ras"], float).reshape(4, 4) for info in run.infos]
+            accounts = [mrml.provenance(source, info) for source, info in zip(sources, run.infos, strict=True)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ResourceError(f"the worker's answer cannot be understood ({type(error).__name__}: {error})") from None
         if run.frames is not None:
-            run.nodes = [mrml.publish_frames(source, *run.frames, first.name, arrays, mrml.provenance(source, first.info))]
+            frames = list(zip(arrays, matrices, strict=True))
+            run.nodes = [mrml.publish_frames(sources[0], *run.frames, run.tasks[0].name, frames, accounts[0])]
             return
-        for task, (array, matrix) in zip(run.tasks, arrays, strict=True):
-            source = run.scene.GetNodeByID(task.source_id)
+        for task, source, array, matrix, account in zip(run.tasks, sources, arrays, matrices, accounts, strict=True):
             target = run.scene.GetNodeByID(task.target_id) if task.target_id else None
-            run.nodes.append(mrml.publish(source, target, task.name, array, matrix, mrml.provenance(source, task.info)))
+            if task.target_id and target is None:
+                run.notes.append("the chosen output was removed meanwhile, so this is a new volume")
+            run.nodes.append(mrml.publish(source, target, task.name, array, matrix, account))
 
     def pump(self) -> None:
         """What a timer calls: answers of the worker, and inputs that are gone."""
         for run in list(self.runs):
-            if run.error is None and run.sources_gone():
-                run.cancel("the input was removed from the scene")
+            if run.sources_gone():
+                run.cancel(INPUT_GONE)
         self.client.pump()
+        self.sweep()
         if not self.runs and not self.client.busy():
             self.tick(False)
 
@@ -259,12 +274,24 @@ class Logic:
             self.timer.start(TICK_MS) if on else self.timer.stop()
 
     def cleanup(self) -> None:
-        """The end of the module: no process, no observer, no folder is left."""
-        self.client.stop()
+        """The end of the module: no process, no observer, no folder is left; but a worker that others use stays."""
+        for run in list(self.runs):
+            run.cancel("the module was closed")
+        if not self.client.pending:
+            self.client.stop()
+        self.sweep(True)
         for scene, tag in self.observed:
             scene.RemoveObserver(tag)
         self.observed.clear()
         self.tick(False)
+
+    def sweep(self, at_last: bool = False) -> None:
+        """Folders of ended runs go, once the worker has let go of their files (Windows removes none that is open)."""
+        if self.client.letting_go() and not at_last:
+            return
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.folders.clear()
 
     def _watch(self, scene: Any) -> None:
         if any(watched is scene for watched, _ in self.observed):
@@ -276,6 +303,14 @@ class Logic:
         for run in list(self.runs):
             if run.scene is scene:
                 run.cancel("the scene was closed")
+
+
+def shared_client() -> WorkerClient:
+    """One worker for the panel and for every `SRGAN3DLogic()` of a script: none but the first waits for its start."""
+    if not _shared:
+        _shared.append(WorkerClient(new_process))
+        atexit.register(_shared[0].stop)  # a script's job has no panel that would see to its files
+    return _shared[0]
 
 
 def output_name(name: str, header: CheckpointHeader) -> str:

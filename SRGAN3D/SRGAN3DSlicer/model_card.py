@@ -63,8 +63,32 @@ def measured(header: CheckpointHeader, info: dict) -> str:
     factors = header.generator.factors
     many = factors[0] * factors[1] * factors[2]
     text = _(
-        "Measured: the input's voxels. Inferred: every voxel of the result; for each measured value there are {many}. "
+        "Measured: the input's voxels{grid}.\n"
+        "Inferred: every voxel of the result; for each measured value there are {many}.\n"
+        "Consistency: {agreement}.\n"
         "The model was trained on {blur} blur; of this scan's blur it was told: {told}. "
         "Detail finer than the input's grid comes from the training scans, and no diagnosis may rest on it."
     )
-    return text.format(many=many, blur=blur(header), told=told(info))
+    return text.format(grid=_grid(info), many=many, blur=blur(header), told=told(info), agreement=_agreement(info))
+
+
+def _grid(info: dict) -> str:
+    """The part of the input that was taken, in voxels and mm."""
+    if not {"shape_kji", "factors_kji", "spacing_ijk_mm"} <= info.keys():
+        return ""
+    counts = [n // f for n, f in zip(info["shape_kji"], info["factors_kji"], strict=True)]
+    spacing = [s * f for s, f in zip(info["spacing_ijk_mm"], reversed(info["factors_kji"]), strict=True)]
+    return _(", {size} of {spacing} mm").format(
+        size=" x ".join(map(str, reversed(counts))), spacing=" x ".join(f"{s:.2f}" for s in spacing)
+    )
+
+
+def _agreement(info: dict) -> str:
+    """The consistency figure as a sentence; plainly, where there is none."""
+    found = info.get("consistency") or {}
+    if found.get("rms_of_range") is None:
+        return _("not available ({reason})").format(reason=found.get("assumes", _("the worker gave none")))
+    text = _(
+        "blurred and sampled again, the result differs from the scan by {percent:.2g} % of its range (RMS), if the scan had a {assumes}"
+    )
+    return text.format(percent=100 * found["rms_of_range"], assumes=found["assumes"])

@@ -5,6 +5,7 @@ Measured facts behind this are in the comments; matrices act on (i, j, k, 1), vo
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,14 @@ REFUSED = {  # label maps and vectors ARE scalar volumes to MRML (IsA says so): 
     "vtkMRMLLabelMapVolumeNode": "a label map; choose a scan",
     "vtkMRMLVectorVolumeNode": "a colour or vector volume; choose a scan of one value a voxel",
     "vtkMRMLMultiVolumeNode": "a multivolume; choose one volume",
+}
+MODALITY = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+CONTRASTS = {  # words of names -> how models name what they were trained on
+    **dict.fromkeys(("T1", "T1W", "MPRAGE", "MP2RAGE"), "T1w"),
+    **dict.fromkeys(("T2", "T2W"), "T2w"),
+    **dict.fromkeys(("PD", "PDW"), "PDw"),
+    **dict.fromkeys(("CT", "CTA", "CBCT"), "CT"),
+    **{word: word for word in ("FLAIR", "SWI", "DWI", "ADC", "DTI", "BOLD", "PET", "MRA")},
 }
 
 
@@ -40,6 +49,9 @@ def unfit(node: Any) -> str:
         return f"{name}: {image.GetNumberOfScalarComponents()} values a voxel; one is wanted"
     if min(image.GetDimensions()) < 2:
         return f"{name}: a 2-D image ({' x '.join(map(str, image.GetDimensions()))}); a volume is wanted"
+    matrix = ijk_to_ras(node)
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        return f"{name}: its matrix is singular (spacing {' x '.join(f'{s:g}' for s in node.GetSpacing())} mm); positions would be guesses"
     low, high = image.GetScalarRange()
     if not (np.isfinite(low) and np.isfinite(high)):
         return f"{name}: holds NaN or infinite values"
@@ -93,6 +105,24 @@ def first_fit(scene: Any) -> Any:
     return None
 
 
+def contrasts(node: Any) -> list[tuple[str, str]]:
+    """(where it is written, contrast) for every contrast or modality that the volume's name, hierarchy or unit of values tells of.
+
+    Evidence, not knowledge: what is written nowhere is not guessed.
+    """
+    words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+", node.GetName() or "")
+    found = [("its name", CONTRASTS[word.upper()]) for word in words if word.upper() in CONTRASTS]
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    modality = hierarchy.GetItemAttribute(item, MODALITY) if item else ""
+    if modality and modality != "MR":
+        found.append(("its DICOM modality", modality))
+    unit = node.GetVoxelValueUnits()
+    if unit is not None and unit.GetCodeValue() == "[hnsf'U]":
+        found.append(("the unit of its values (Hounsfield)", "CT"))
+    return list(dict.fromkeys(found))
+
+
 def is_sheared(node: Any) -> bool:
     axes = ijk_to_ras(node)[:3, :3] / np.asarray(node.GetSpacing())
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() > 1e-4)
@@ -124,6 +154,16 @@ def region(node: Any, roi: Any) -> Roi | None:
     return tuple((int(a), int(b)) for a, b in zip(first, past, strict=True))
 
 
+def place(roi: Any, node: Any) -> None:
+    """A Markups ROI that the selector has just made lies nowhere: around the whole volume, to be made smaller by hand."""
+    box = [0.0] * 6
+    node.GetRASBounds(box)
+    low, high = np.array(box[0::2]), np.array(box[1::2])
+    roi.SetCenterWorld((low + high) / 2)
+    roi.SetSizeWorld(high - low)
+    roi.CreateDefaultDisplayNodes()
+
+
 def _from_world(node: Any, point: Sequence[float]) -> list[float]:
     parent = node.GetParentTransformNode()
     if parent is None:
@@ -151,7 +191,12 @@ def publish(source: Any, target: Any | None, name: str, array: np.ndarray, matri
     """
     scene = source.GetScene()
     node = target or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-    fill(node, array, matrix)
+    try:
+        fill(node, array, matrix)
+    except Exception:  # memory ends, say
+        if target is None:
+            scene.RemoveNode(node)
+        raise
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
     like(source, node)
@@ -198,10 +243,19 @@ def provenance(source: Any, info: dict) -> dict[str, str]:
         "Input": f"{source.GetName()} ({source.GetID()})",
         "Device": f"{info['device']} {info['precision']}",
         "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip(),
+        "Consistency": agreement(info),
         "Version": info.get("version", ""),
         "Warnings": "\n".join(info.get("warnings", [])),
         "Info": json.dumps(info, default=str),
     }
+
+
+def agreement(info: dict) -> str:
+    """The consistency figure in words; plainly, where there is none."""
+    found = info.get("consistency") or {}
+    if found.get("rms_of_range") is None:
+        return f"not available: {found.get('assumes', 'the worker gave none')}"
+    return f"{100 * found['rms_of_range']:.2g} % of the scan's range (RMS), assuming {found['assumes']}"
 
 
 def frames_of(node: Any) -> tuple[Any, Any] | None:

@@ -11,11 +11,13 @@ from slicer.i18n import tr as _
 
 from SRGAN3DLib.errors import Cancelled, SRGAN3DError
 from SRGAN3DLib.events import Log, Progress
+from SRGAN3DLib.jobs import DEFAULT_MODEL
 
-from . import compare, forecast, install, model_card, mrml, preferences, texts
+from . import choices, compare, forecast, install, model_card, mrml, preferences, texts
 from .logic import Logic
 from .slots import slot
 from .states import Machine, State
+from .watch import Watch
 
 
 class Panel:
@@ -30,6 +32,7 @@ class Panel:
         self.ready = False
         self.begun, self.voxels = 0.0, 0
         self.updating = False
+        self.region = Watch(self.on_bound)
         self._fill_choices()
         self._connect()
         logic.client.listeners.append(self.on_hello)
@@ -39,45 +42,30 @@ class Panel:
 
     def _fill_choices(self) -> None:
         ui = self.ui
-        for combo, choices in ((ui.blurCombo, texts.blurs()), (ui.precisionCombo, texts.precisions()), (ui.compareCombo, texts.modes())):
-            for key, text in choices.items():
-                combo.addItem(text, key)
-        self._fill_devices([])
+        choices.fill(ui.blurCombo, texts.blurs())
+        choices.fill(ui.precisionCombo, texts.precisions())
+        choices.fill(ui.compareCombo, texts.modes())
+        self._fill_devices()
         self._fill_models()
 
     def _fill_models(self) -> None:
         self.updating = True
-        self.headers = model_card.models(preferences.added_models())
-        self.ui.modelCombo.clear()
-        for key, header in self.headers.items():
-            self.ui.modelCombo.addItem(model_card.title(key, header), key)
+        self.headers = choices.fill_models(self.ui.modelCombo)
         self.updating = False
 
-    def _fill_devices(self, devices: list[dict]) -> None:
-        """Automatic, then every device by name; the unusable ones say why and cannot be chosen."""
+    def _fill_devices(self) -> None:
         self.updating = True
-        combo, wanted = self.ui.deviceCombo, preferences.device()
-        combo.clear()
-        combo.addItem(_("Automatic"), "auto")
-        for one in devices or [{"device": "cpu", "name": "", "usable": True, "reason": ""}]:
-            if one["usable"]:
-                combo.addItem(f"{one['device']}: {one['name']}" if one["name"] else one["device"], one["device"])
-            else:
-                combo.addItem(_("{device}: not usable").format(device=one["device"]), "")
-                combo.setItemData(combo.count - 1, one["reason"], qt.Qt.ToolTipRole)
-        if combo.findData(wanted) < 0:  # not seen yet, or gone: what was asked stays asked, and the worker will say
-            combo.addItem(wanted, wanted)
-        combo.setCurrentIndex(combo.findData(wanted))
+        choices.fill_devices(self.ui.deviceCombo, self.logic.client.hello)
         self.updating = False
 
     def _connect(self) -> None:
         ui = self.ui
         wiring = [
             (ui.inputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_input),
-            (ui.outputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_choice),
-            (ui.roiSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_choice),
-            (ui.memorySpin, "valueChanged(double)", self.on_choice),
-            (ui.allFramesCheck, "toggled(bool)", self.on_choice),
+            (ui.outputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_bound),
+            (ui.roiSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_roi),
+            (ui.memorySpin, "valueChanged(double)", self.on_bound),
+            (ui.allFramesCheck, "toggled(bool)", self.on_bound),
             (ui.applyButton, "clicked(bool)", self.on_apply),
             (ui.addModelButton, "clicked(bool)", self.on_add_model),
             (ui.installButton, "clicked(bool)", self.on_install),
@@ -98,35 +86,51 @@ class Panel:
         self.parameters = parameters
         if parameters is None:
             return
-        self.updating = True
-        for combo, value in (
-            (self.ui.modelCombo, parameters.model),
-            (self.ui.blurCombo, parameters.blur),
-            (self.ui.precisionCombo, parameters.precision),
-        ):
+        if parameters.inputVolume is None:
+            parameters.inputVolume = mrml.first_fit(slicer.mrmlScene)
+        self.updating, ui = True, self.ui
+        model = parameters.model or self._suggestion(parameters.inputVolume)
+        for combo, value in ((ui.modelCombo, model), (ui.blurCombo, parameters.blur), (ui.precisionCombo, parameters.precision)):
             combo.setCurrentIndex(max(0, combo.findData(value)))
             if combo.findData(value) < 0 and combo.count:
                 self.say(_("{choice}, chosen in this scene, is not here; another stands in its place").format(choice=value))
         self.ui.roiSelector.setCurrentNode(slicer.mrmlScene.GetNodeByID(parameters.roiID) if parameters.roiID else None)
         self.updating = False
-        if parameters.inputVolume is None:
-            parameters.inputVolume = mrml.first_fit(slicer.mrmlScene)
+        self.region.follow(self.ui.roiSelector.currentNode())
         self.refresh()
 
     # --- what the widgets say
 
-    def _data(self, combo: Any) -> str:
-        return str(combo.itemData(combo.currentIndex) or "")
-
     @property
     def header(self) -> Any:
-        return self.headers.get(self._data(self.ui.modelCombo))
+        return self.headers.get(choices.data(self.ui.modelCombo))
 
     @slot
     def on_input(self, *_arguments: Any) -> None:
+        if self.updating:
+            return
+        if self.parameters is not None and not self.parameters.model:  # nobody has chosen: what suits this volume
+            self.updating = True
+            self.ui.modelCombo.setCurrentIndex(max(0, self.ui.modelCombo.findData(self._suggestion(self.ui.inputSelector.currentNode()))))
+            self.updating = False
+        self._forget_result()
+        self.refresh()
+
+    @slot
+    def on_bound(self, *_arguments: Any) -> None:
+        """A widget that connectGui binds: its value is not yet in the parameter node, so nothing may be written there from here."""
         if not self.updating:
-            self._forget_result()
             self.refresh()
+
+    @slot
+    def on_roi(self, *_arguments: Any) -> None:
+        if self.updating:
+            return
+        roi, node = self.ui.roiSelector.currentNode(), self.ui.inputSelector.currentNode()
+        if roi is not None and node is not None and roi.GetNumberOfControlPoints() == 0:
+            mrml.place(roi, node)
+        self.region.follow(self.ui.roiSelector.currentNode())
+        self.on_choice()
 
     @slot
     def on_choice(self, *_arguments: Any) -> None:
@@ -134,15 +138,17 @@ class Panel:
             return
         roi = self.ui.roiSelector.currentNode()
         self.parameters.roiID = roi.GetID() if roi is not None else ""
-        self.parameters.model = self._data(self.ui.modelCombo)
-        self.parameters.blur = self._data(self.ui.blurCombo)
-        self.parameters.precision = self._data(self.ui.precisionCombo)
-        device = self._data(self.ui.deviceCombo)
+        model = choices.data(self.ui.modelCombo)
+        if self.parameters.model or model != self._suggestion(self.ui.inputSelector.currentNode()):
+            self.parameters.model = model
+        self.parameters.blur = choices.data(self.ui.blurCombo)
+        self.parameters.precision = choices.data(self.ui.precisionCombo)
+        device = choices.data(self.ui.deviceCombo)
         if device:
             preferences.set_device(device)
         else:  # an unusable one: back to what was chosen, with the reason
-            self.say(str(self.ui.deviceCombo.itemData(self.ui.deviceCombo.currentIndex, qt.Qt.ToolTipRole)))
-            self._fill_devices((self.logic.client.hello or {}).get("devices", []))
+            self.say(choices.reason(self.ui.deviceCombo))
+            self._fill_devices()
         self.refresh()
 
     # --- the click
@@ -152,7 +158,7 @@ class Panel:
         if self.machine.busy:
             self.cancel()
             return
-        node, parameters = self.ui.inputSelector.currentNode(), self.parameters
+        node = self.ui.inputSelector.currentNode()
         self.machine.go(State.STARTING)
         self.say(_("Starting"))
         self.begun, self.voxels = time.monotonic(), 0
@@ -162,10 +168,10 @@ class Panel:
             self.run = self.logic.superResolveAsync(
                 node,
                 self.ui.outputSelector.currentNode(),
-                model=parameters.model,
+                model=choices.data(self.ui.modelCombo),
                 device=preferences.device(),
-                precision=parameters.precision,
-                blur=parameters.blur,
+                precision=choices.data(self.ui.precisionCombo),
+                blur=choices.data(self.ui.blurCombo),
                 memoryLimit=self._memory_limit(),
                 roi=roi,
                 allFrames=bool(self.ui.allFramesCheck.checked) and mrml.frames_of(node) is not None,
@@ -178,18 +184,15 @@ class Panel:
         self.refresh()
 
     def cancel(self) -> None:
-        if self.machine.state is not State.CANCELLING:
-            self.machine.go(State.CANCELLING)
-            self.say(_("Cancelling"))
+        """The panel is free at once; `on_error` tells it so. The worker lets go of the job by itself, or is ended."""
         if self.run is not None:
             self.run.cancel()
-        self.refresh()
 
     # --- what the logic says
 
     @slot
     def on_hello(self, hello: dict) -> None:
-        self._fill_devices(hello["devices"])
+        self._fill_devices()
         self.log(f"worker {hello['version']}, Python {hello['python']}, PyTorch {hello['torch']}, self-test: {hello['self_test']}")
         for one in hello["devices"]:
             self.log(f"{one['device']}: {one['reason'] or one['name']}")
@@ -217,8 +220,9 @@ class Panel:
         node, info = run.nodes[0], run.infos[0]
         if info.get("seconds") and len(run.infos) == 1:
             preferences.set_speed(info["model"]["name"], info["device"].split(":")[0], self.voxels / info["seconds"])
-        self.say(_("Done in {time}: {name}").format(time=forecast.clock(time.monotonic() - self.begun), name=node.GetName()))
-        self.log(f"done: {node.GetName()}, {info['device']} {info['precision']}, {info['seconds']} s, blur {model_card.told(info)}")
+        text = _("Done in {time}: {name}").format(time=forecast.clock(time.monotonic() - self.begun), name=node.GetName())
+        self.say(f"{text} ({'; '.join(run.notes)})" if run.notes else text)
+        self.log(f"done: {node.GetName()}, {info['device']} {info['precision']}, blur {model_card.told(info)}")
         for line in info.get("fallbacks", []):
             self.log(_("Warning: {text}").format(text=line))
         self.shown = (run.tasks[0].source_id, node.GetID())
@@ -256,7 +260,9 @@ class Panel:
         """The widgets are about to go: nothing may reach for them any more."""
         if self.run is not None:
             self.run.forget()
-        self.logic.client.listeners.clear()
+        if self.on_hello in self.logic.client.listeners:
+            self.logic.client.listeners.remove(self.on_hello)
+        self.region.stop()
 
     # --- other buttons
 
@@ -264,16 +270,19 @@ class Panel:
     def on_add_model(self, *_arguments: Any) -> None:
         path = qt.QFileDialog.getOpenFileName(None, _("Add checkpoint file"), "", _("Checkpoints (*.safetensors)"))
         path = path[0] if isinstance(path, tuple) else path
-        if not path:
-            return
+        if path:
+            self.add_model(str(Path(path)))
+
+    def add_model(self, path: str) -> None:
+        """To the list of this machine, and chosen; or the reason why not."""
         try:
             self.logic.header(path)
         except SRGAN3DError as error:
             self.say(_("Not added: {text}").format(text=error))
             return
-        preferences.add_model(str(Path(path)))
+        preferences.add_model(path)
         self._fill_models()
-        self.ui.modelCombo.setCurrentIndex(self.ui.modelCombo.findData(str(Path(path))))
+        self.ui.modelCombo.setCurrentIndex(self.ui.modelCombo.findData(path))
         self.on_choice()
 
     @slot
@@ -290,8 +299,8 @@ class Panel:
     def on_compare(self, *_arguments: Any) -> None:
         source, result = self._shown_nodes()
         if source is not None and not self.updating:
-            compare.show(self._data(self.ui.compareCombo), source, result, self.ui.fadeSlider.value / 100)
-        self.ui.fadeSlider.setVisible(self._data(self.ui.compareCombo) == "fade")
+            compare.show(choices.data(self.ui.compareCombo), source, result, self.ui.fadeSlider.value / 100)
+        self.ui.fadeSlider.setVisible(choices.data(self.ui.compareCombo) == "fade")
 
     @slot
     def on_fade(self, *_arguments: Any) -> None:
@@ -300,11 +309,11 @@ class Panel:
 
     @slot
     def on_copy_citation(self, *_arguments: Any) -> None:
-        qt.QApplication.clipboard().setText(self.ui.citationLabel.text)
+        slicer.app.clipboard().setText(self.ui.citationLabel.text)
 
     @slot
     def on_copy_log(self, *_arguments: Any) -> None:
-        qt.QApplication.clipboard().setText(self.ui.logText.plainText)
+        slicer.app.clipboard().setText(self.ui.logText.plainText)
 
     # --- what is shown
 
@@ -328,13 +337,13 @@ class Panel:
         ui, busy = self.ui, self.machine.busy
         node = ui.inputSelector.currentNode()
         reason = self._why_not(node)
-        ui.applyButton.text = {State.CANCELLING: _("Cancelling")}.get(self.machine.state, _("Cancel") if busy else _("Super-resolve"))
-        ui.applyButton.enabled = self.machine.state is not State.CANCELLING if busy else not reason
+        ui.applyButton.text = _("Cancel") if busy else _("Super-resolve")
+        ui.applyButton.enabled = busy or not reason
         ui.applyButton.toolTip = reason or _("Compute the result in a process of its own; Slicer stays usable.")
         for group in (ui.volumesGroup, ui.modelGroup, ui.optionsGroup):
             group.enabled = not busy
         ui.progressBar.setVisible(busy)
-        if self.machine.state in (State.STARTING, State.CANCELLING):
+        if self.machine.state is State.STARTING:
             ui.progressBar.setRange(0, 0)
         ui.resultGroup.setVisible(self.machine.state is State.DONE and self._shown_nodes()[0] is not None)
         ui.allFramesCheck.setVisible(not mrml.unfit(node) and mrml.frames_of(node) is not None)
@@ -352,11 +361,12 @@ class Panel:
 
     def _refresh_forecast(self, node: Any, reason: str) -> None:
         ui, header = self.ui, self.header
-        speed = preferences.speed(header.name, self._speed_device()) if header is not None else None
+        speed = preferences.speed(header.name, preferences.device_kind(self.logic.client.hello)) if header is not None else None
         ui.cardLabel.text = texts.card(header, speed)
         ui.warningLabel.setVisible(False)
         if reason:
-            ui.forecastLabel.text = reason[:1].upper() + reason[1:]
+            named = node is not None and reason.startswith(node.GetName())  # names stay as they are
+            ui.forecastLabel.text = reason if named else reason[:1].upper() + reason[1:]
             return
         try:
             region = mrml.region(node, ui.roiSelector.currentNode())
@@ -365,19 +375,16 @@ class Panel:
             ui.forecastLabel.text = str(error)
             ui.applyButton.enabled = self.machine.busy
             return
-        ui.warningLabel.text = texts.notes(header, node)
+        ui.warningLabel.text = texts.notes(header, node, self.headers.get(self._suggestion(node)))
         ui.warningLabel.setVisible(bool(ui.warningLabel.text))
 
     def _memory_limit(self) -> str | None:
         gigabytes = self.ui.memorySpin.value
         return f"{gigabytes:g}G" if gigabytes > 0 else None
 
-    def _speed_device(self) -> str:
-        device = preferences.device()
-        if device == "auto":
-            devices = (self.logic.client.hello or {}).get("devices", [])
-            device = next((one["device"] for one in devices if one["usable"]), "cpu")
-        return device.split(":")[0]
+    def _suggestion(self, node: Any) -> str:
+        """The key of the model that suits the volume."""
+        return forecast.suggest(self.headers, node.GetSpacing() if node is not None else (1.0, 1.0, 1.0), DEFAULT_MODEL)
 
     def _shown_nodes(self) -> tuple[Any, Any]:
         """Input and result of the last run, if both are still there."""
@@ -385,7 +392,8 @@ class Panel:
         return (nodes[0], nodes[1]) if len(nodes) == 2 and None not in nodes else (None, None)
 
     def _forget_result(self) -> None:
+        """What failed or was cancelled stays told: the input may have gone with the scene."""
         self.shown = None
-        if not self.machine.busy and self.machine.state is not State.IDLE:
+        if self.machine.state is State.DONE:
             self.machine.go(State.IDLE)
             self.say("")

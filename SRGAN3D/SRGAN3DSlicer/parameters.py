@@ -8,12 +8,14 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 @parameterNodeWrapper
 class Parameters:
-    """`model`, `blur` and `precision` are ids, never translated texts; `roiID` is "" for the whole volume; 0 GB is no limit."""
+    """`model`, `blur` and `precision` are ids, never translated texts; `model` is "" for the one that suits the volume, `roiID` is ""
+    for the whole volume; 0 GB is no limit.
+    """
 
     inputVolume: vtkMRMLScalarVolumeNode
     outputVolume: vtkMRMLScalarVolumeNode
     roiID: str = ""
-    model: str = "t1-x2"
+    model: str = ""
     blur: str = "auto"
     precision: str = "auto"
     memoryLimitGB: Annotated[float, WithinRange(0, 1024)] = 0.0

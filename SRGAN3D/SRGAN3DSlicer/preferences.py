@@ -16,6 +16,14 @@ def set_device(name: str) -> None:
     qt.QSettings().setValue(DEVICE, name)
 
 
+def device_kind(hello: dict | None) -> str:
+    """cpu, cuda or mps: the preferred device, or the one that Automatic would take, as far as a worker has told of any."""
+    found = device()
+    if found == "auto":
+        found = next((one["device"] for one in (hello or {}).get("devices", []) if one["usable"]), "cpu")
+    return found.split(":")[0]
+
+
 def added_models() -> list[str]:
     return list(_read(ADDED, []))
 

@@ -7,19 +7,17 @@ class State(Enum):
     IDLE = "idle"  # nothing has run; the button may still be off, for want of an input, say
     STARTING = "starting"  # asked; the worker has not begun to compute
     RUNNING = "running"
-    CANCELLING = "cancelling"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
-BUSY = {State.STARTING, State.RUNNING, State.CANCELLING}
+BUSY = {State.STARTING, State.RUNNING}
 _ENDS = {State.DONE, State.FAILED, State.CANCELLED}
 WAYS = {
     State.IDLE: {State.STARTING, State.FAILED},
-    State.STARTING: {State.RUNNING, State.CANCELLING, *_ENDS},
-    State.RUNNING: {State.CANCELLING, *_ENDS},
-    State.CANCELLING: _ENDS,
+    State.STARTING: {State.RUNNING, *_ENDS},
+    State.RUNNING: _ENDS,
     **{end: {State.STARTING, State.FAILED, State.IDLE} for end in _ENDS},
 }
 

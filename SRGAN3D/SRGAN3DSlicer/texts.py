@@ -42,19 +42,24 @@ def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memor
     """Size, memory and time of the result to come."""
     shape = mrml.shape_kji(node) if region is None else tuple(b - a for a, b in reversed(region))
     found = forecast.forecast(header, shape, voxels_per_s, memory_limit)
+    spacing = [s / f for s, f in zip(node.GetSpacing(), reversed(header.generator.factors), strict=True)]
     about = _("about {time}") if found.timed else _("roughly {time} (not measured on this machine yet)")
-    return _("Result: {name}, {size} voxels, {mb}. Memory: {memory}. Time: {time}.").format(
+    return _("Result: {name}, {size} voxels of {spacing} mm, {mb}. Memory: {memory}. Time: {time}.").format(
         name=output_name(node.GetName(), header),
         size=" x ".join(map(str, reversed(found.shape_kji))),
+        spacing=" x ".join(f"{s:.2f}" for s in spacing),
         mb=forecast.in_words(found.output_bytes),
         memory=forecast.in_words(found.bytes_needed),
-        time=about.format(time=forecast.clock(found.seconds)),
+        time=about.format(time=forecast.clock(max(1.0, found.seconds))),
     )
 
 
-def notes(header: Any, node: Any) -> str:
-    """What about this volume lies outside what the model saw, a line each."""
-    lines = forecast.warnings(header, node.GetSpacing(), mrml.shape_kji(node), mrml.is_sheared(node), mrml.is_warped(node))
+def notes(header: Any, node: Any, suggested: Any) -> str:
+    """What about this volume lies outside what the model saw, and the model that would suit it better, a line each."""
+    where = (node.GetSpacing(), mrml.shape_kji(node), mrml.is_sheared(node), mrml.is_warped(node), mrml.contrasts(node))
+    lines = forecast.warnings(header, *where)
+    if suggested is not None and suggested is not header and suggested.generator.factors != header.generator.factors:
+        lines.append(_("For this spacing the model {name} is suggested.").format(name=model_card.title(suggested.name, suggested)))
     return "\n".join(_("Note: {text}").format(text=line) for line in lines)
 
 

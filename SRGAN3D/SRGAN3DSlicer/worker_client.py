@@ -29,7 +29,7 @@ class RemoteError(SRGAN3DError):
 
 
 class WorkerClient:
-    """`make` gives a new process whenever one is needed; it stays warm between jobs."""
+    """`make` gives a new process whenever one is needed; it stays warm between jobs, and has one of them at a time."""
 
     def __init__(self, make: Callable[[], Process]):
         self.make = make
@@ -37,8 +37,9 @@ class WorkerClient:
         self.hello: dict | None = None
         self.started = 0.0
         self.pending: dict[str, tuple[dict, Answer]] = {}
-        self.unsent: list[str] = []
-        self.cancelled: dict[str, float] = {}
+        self.queue: list[str] = []  # of them, those that the worker has not been given
+        self.current: str | None = None  # what the worker has; no longer pending once it was cancelled
+        self.cancelled_at: float | None = None
         self.listeners: list[Callable[[dict], None]] = []
         self.count = 0
         self.pumping = False
@@ -47,40 +48,44 @@ class WorkerClient:
         """Start the process if none runs. Raises `ResourceError`."""
         if self.process is not None and self.process.exit_code() is None:
             return
-        self.hello = None
+        self.hello, self.current, self.cancelled_at = None, None, None
         process = self.make()
         process.start()
         self.process, self.started = process, time.monotonic()
 
     def submit(self, request: dict, answer: Answer) -> str:
         """Ask; `answer` gets `Progress` and `Log` events, then one `Done` or an exception. Returns the request's id."""
-        self.start()
+        if self.current not in self.pending:  # else a process that has just died is `pump`'s to tell of
+            self.start()
         self.count += 1
         job_id = str(self.count)
         self.pending[job_id] = ({**request, "id": job_id}, answer)
-        self.unsent.append(job_id)
-        self._send_waiting()
+        self.queue.append(job_id)
+        self._send_next()
         return job_id
 
-    def cancel(self, job_id: str) -> None:
-        if job_id not in self.pending or job_id in self.cancelled:
+    def cancel(self, job_id: str, reason: str = "cancelled") -> None:
+        """Its owner is rid of the job at once. The worker has CANCEL_S to let go of it, and stays warm; else it is ended."""
+        if job_id not in self.pending:
             return
-        if job_id in self.unsent:
-            self._end(job_id, Cancelled("cancelled"))
-            return
-        self.cancelled[job_id] = time.monotonic()
-        self.process.write(json.dumps({"request": "cancel", "id": job_id}))
+        if job_id == self.current:
+            self.cancelled_at = time.monotonic()
+            self.process.write(json.dumps({"request": "cancel", "id": job_id}))
+        self._end(job_id, Cancelled(reason))
 
     def busy(self) -> bool:
-        return bool(self.pending) or (self.process is not None and self.hello is None)
+        return bool(self.pending) or self.letting_go() or (self.process is not None and self.hello is None)
+
+    def letting_go(self) -> bool:
+        """The worker still has a job that was cancelled, and its files."""
+        return self.cancelled_at is not None
 
     def stop(self) -> None:
         """End the process; whatever waits is told that it was cancelled."""
-        process, self.process, self.hello = self.process, None, None
+        process = self._forget_process()
         if process is not None:
             process.stop(0.5)
-        for job_id in list(self.pending):
-            self._end(job_id, Cancelled("the worker was stopped"))
+        self._end_all(Cancelled("the worker was stopped"))
 
     def pump(self) -> None:
         """Hand out what has arrived. Answers may call `submit` and `cancel`; a call within a call does nothing."""
@@ -93,44 +98,45 @@ class WorkerClient:
             self.pumping = False
 
     def _pump(self) -> None:
-        code = self.process.exit_code()  # before the lines: what it said last comes first
-        for line in self.process.lines():
+        process = self.process
+        code = process.exit_code()  # before the lines: what it said last comes first
+        for line in process.lines():
             self._hear(line)
-            if self.process is None:  # an answer has stopped the worker
+            if self.process is not process:  # an answer has stopped the worker
                 return
         if code is not None:
             self._gone(code)
         elif self.hello is None and time.monotonic() - self.started > START_S:
-            self._break_off(ResourceError(f"the worker has not answered within {START_S:g} s"))
-        late = [job_id for job_id, asked in self.cancelled.items() if time.monotonic() - asked > CANCEL_S]
-        if late and self.process is not None:
-            self._break_off(Cancelled("cancelled; the worker did not stop in time and was ended"))
+            self._give_up(ResourceError(f"the worker has not answered within {START_S:g} s"))
+        elif self.cancelled_at is not None and time.monotonic() - self.cancelled_at > CANCEL_S:
+            self._forget_process().kill()
+            self._go_on()
 
     def _hear(self, line: str) -> None:
         try:
             data = json.loads(line)
             event = data["event"]
         except (ValueError, KeyError, TypeError):
-            return
+            return  # what a launcher or a library prints
         if event == "hello":
             self._greet(data)
             return
-        _, answer = self.pending.get(str(data.get("id")), (None, None))
-        if answer is None:
-            return
-        if event == "loaded":
-            self._end(data["id"], Done(data))
+        job_id = self.current
+        if job_id is None or data.get("id") not in (job_id, None):
             return
         try:
-            parsed = from_line(line)
+            parsed = Done(data) if event == "loaded" else from_line(line)
         except JobError:
-            return
+            parsed = ResourceError(f"the worker's answer cannot be understood: {line[:80]}")
         if isinstance(parsed, (Progress, Log)):
-            answer(parsed)
-        elif isinstance(parsed, Failed):
-            self._end(data["id"], Cancelled("cancelled") if parsed.error == "Cancelled" else RemoteError(parsed))
-        else:
-            self._end(data["id"], parsed)
+            if job_id in self.pending:
+                self.pending[job_id][1](parsed)
+            return
+        if isinstance(parsed, Failed):
+            parsed = Cancelled("cancelled") if parsed.error == "Cancelled" else RemoteError(parsed)
+        self.current, self.cancelled_at = None, None
+        self._end(job_id, parsed)
+        self._send_next()
 
     def _greet(self, hello: dict) -> None:
         self.hello = hello
@@ -138,37 +144,56 @@ class WorkerClient:
             listen(hello)
         problem = complaint(hello)
         if problem:
-            self._break_off(ResourceError(problem))
+            self._give_up(ResourceError(problem))
         else:
-            self._send_waiting()
+            self._send_next()
 
-    def _send_waiting(self) -> None:
-        while self.hello is not None and self.unsent:
-            request, _ = self.pending[self.unsent.pop(0)]
-            self.process.write(json.dumps(request, ensure_ascii=False))
+    def _send_next(self) -> None:
+        if self.hello is not None and self.current is None and self.queue:
+            self.current = self.queue.pop(0)
+            self.process.write(json.dumps(self.pending[self.current][0], ensure_ascii=False))
 
     def _end(self, job_id: str, outcome: Any) -> None:
-        _, answer = self.pending.pop(job_id)
-        self.cancelled.pop(job_id, None)
-        if job_id in self.unsent:
-            self.unsent.remove(job_id)
-        answer(outcome)
+        if job_id in self.queue:
+            self.queue.remove(job_id)
+        if job_id in self.pending:
+            self.pending.pop(job_id)[1](outcome)
+
+    def _end_all(self, outcome: Any) -> None:
+        for job_id in list(self.pending):
+            self._end(job_id, outcome)
 
     def _gone(self, code: int) -> None:
+        """The process has ended by itself. With it ends the job that it had; what waited gets another, unless none can start."""
         last = [line for line in self.process.error_text().splitlines() if line.strip()][-1:]
         said = f": {last[0].strip()}" if last else "; the system may have ended it for want of memory"
-        self.process.kill()  # a launcher's child may be left
-        self.process, self.hello = None, None
-        for job_id in list(self.pending):
-            asked = job_id in self.cancelled
-            self._end(job_id, Cancelled("cancelled") if asked else ResourceError(f"the worker ended unexpectedly (code {code}){said}"))
-
-    def _break_off(self, error: SRGAN3DError) -> None:
-        """End the process; the jobs that a cancel concerns are cancelled, the others get the error."""
-        process, self.process, self.hello = self.process, None, None
-        process.kill()
-        for job_id in list(self.pending):
+        error = ResourceError(f"the worker ended unexpectedly (code {code}){said}")
+        began, job_id = self.hello is not None, self.current
+        self._forget_process().kill()  # a launcher's child may be left
+        if not began:
+            self._end_all(error)
+            return
+        if job_id is not None:
             self._end(job_id, error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Another process for what still waits."""
+        if self.queue:
+            try:
+                self.start()
+            except SRGAN3DError as error:
+                self._end_all(error)
+
+    def _give_up(self, error: SRGAN3DError) -> None:
+        """This worker is of no use."""
+        self._forget_process().kill()
+        self._end_all(error)
+
+    def _forget_process(self) -> Any:
+        process, self.process, self.hello = self.process, None, None
+        self.current, self.cancelled_at = None, None
+        return process
 
 
 def complaint(hello: dict) -> str:

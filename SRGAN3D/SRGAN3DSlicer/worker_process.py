@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +72,7 @@ class WorkerProcess:
             pass
 
     def lines(self) -> list[str]:
+        time.sleep(0.001)  # Slicer's event loop keeps the interpreter to itself: here the reading threads get it for sure
         found = []
         while not self.received.empty():
             found.append(self.received.get())

@@ -39,6 +39,10 @@ class FakeProcess:
     def say(self, **answer: Any) -> None:
         self.inbox.append(json.dumps(answer))
 
+    def asked(self) -> dict:
+        """The last job that it was given."""
+        return next(one for one in reversed(self.told) if one["request"] == "super-resolve")
+
     def start(self) -> None: ...
 
     def write(self, line: str) -> None:

@@ -225,11 +225,5 @@ class QFileDialog:
         return QFileDialog.answer
 
 
-class QApplication:
-    @staticmethod
-    def clipboard() -> Wrapped:
-        return Wrapped(QtWidgets.QApplication.clipboard())
-
-
 class Qt:
     ToolTipRole = int(QtCore.Qt.ItemDataRole.ToolTipRole)

@@ -15,25 +15,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 def main() -> int:
-    import panel_scenarios
+    import bench
+    from panel_scenarios import SCENARIOS
     from SRGAN3DSlicer import preferences
 
-    panel_scenarios.slicer.util.setSliceViewerLayers = lambda **asked: panel_scenarios.layers.append(asked)
+    slicer.util.setSliceViewerLayers = lambda **asked: bench.layers.append(asked)
     failed = 0
-    for name, scenario in panel_scenarios.SCENARIOS.items():
+    for name, scenario in SCENARIOS.items():
         slicer.mrmlScene.Clear(0)
         for key in (preferences.DEVICE, preferences.ADDED, preferences.SPEEDS):
             qt.QSettings().remove(key)
-        panel_scenarios.layers.clear()
-        panel_scenarios.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
-        panel_scenarios.Bench.add_volume()
+        bench.layers.clear()
+        bench.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
+        bench.Bench.add_volume()
         widget = slicer.util.getNewModuleWidget("SRGAN3D")
-        failed += not passes(name, lambda widget=widget, scenario=scenario: scenario(panel_scenarios.Bench(widget, "t1-x2")))
+        failed += not passes(name, lambda widget=widget, scenario=scenario: scenario(bench.Bench(widget, "t1-x2")))
         widget.cleanup()
     import SRGAN3D
 
     failed += not passes("self-test", lambda: SRGAN3D.SRGAN3DTest().runTest())
-    print(f"{len(panel_scenarios.SCENARIOS) + 1 - failed} passed, {failed} failed", flush=True)
+    print(f"{len(SCENARIOS) + 1 - failed} passed, {failed} failed", flush=True)
     return int(failed > 0)
 
 

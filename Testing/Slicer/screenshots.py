@@ -24,14 +24,15 @@ def main(folder: Path) -> None:
     spec.loader.exec_module(shared)  # type: ignore[union-attr]
     app = slicer_double.install(slicer.vtkMRMLScene())
     app.real.setStyle("Fusion")
-    from panel_scenarios import end
     from SRGAN3DSlicer import logic, mrml
     from test_panel import make
+    from unhappy_scenarios import end
 
     from SRGAN3DLib.checkpoint_header import catalogue
+    from SRGAN3DLib.jobs import DEFAULT_MODEL
 
     os.environ["SRGAN3D_PYTHON"] = sys.executable
-    model = next(iter(catalogue()))
+    model = min(catalogue(), key=lambda name: name != DEFAULT_MODEL)
     for name, matrix in (("T1w", OBLIQUE), ("tilted", SHEARED)):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         mrml.fill(node, shared._head(), matrix)

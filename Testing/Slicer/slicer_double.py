@@ -26,6 +26,9 @@ class App:
     def layoutManager(self) -> None:
         return None
 
+    def clipboard(self) -> Any:
+        return pythonqt.Wrapped(QtWidgets.QApplication.clipboard())
+
     def processEvents(self) -> None:
         self.real.processEvents()
 
@@ -64,9 +67,11 @@ def parameterNodeWrapper(cls: type) -> type:
             self.parameterNode.SetNodeReferenceID(name, value.GetID() if value is not None else None)
         else:
             assert isinstance(value, (hints[name], int) if hints[name] is float else hints[name]), (name, value)
+            if self.parameterNode.GetParameter(name) == str(value):
+                return
             self.parameterNode.SetParameter(name, str(value))
-        for update in self.bound:
-            update(name)
+        for update in list(self.bound):  # as in Slicer: whatever changes, every bound widget is written anew
+            update()
 
     def connect_gui(self: Any, ui: Any) -> int:
         """Both ways, for the widgets with the dynamic property SlicerParameterName; types are compared exactly."""
@@ -88,11 +93,10 @@ def parameterNodeWrapper(cls: type) -> type:
                     if value is not get(self, name):
                         put(self, name, value)
 
-            def to_gui(changed: str, name: str = name, target: Any = target, write: str = write) -> None:
-                if changed == name:
-                    getattr(target, write)(get(self, name))
+            def to_gui(name: str = name, target: Any = target, write: str = write) -> None:
+                getattr(target, write)(get(self, name))
 
-            to_gui(name)
+            to_gui()
             assert widget.connect(signal, from_gui)
             self.bound.append(to_gui)
         return len(self.bound)
@@ -161,7 +165,7 @@ class VTKObservationMixin:
 def _modules() -> None:
     """What the module imports by name."""
     modules = {
-        "qt": {name: getattr(pythonqt, name) for name in ("QTimer", "QSettings", "QFileDialog", "QApplication", "Qt")},
+        "qt": {name: getattr(pythonqt, name) for name in ("QTimer", "QSettings", "QFileDialog", "Qt")},
         "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
         "slicer.parameterNodeWrapper": {"parameterNodeWrapper": parameterNodeWrapper, "WithinRange": WithinRange},
         "slicer.ScriptedLoadableModule": {
@@ -185,7 +189,7 @@ def install(scene: Any) -> App:
     slicer.mrmlScene, slicer.app = scene, App()
     slicer.util.loadUI, slicer.util.childWidgetVariables = pythonqt.load_ui, pythonqt.child_widgets
     slicer.util.VTKObservationMixin = VTKObservationMixin
-    from panel_scenarios import layers  # needs the modules above
+    from bench import layers  # needs the modules above
 
     layers.clear()
     slicer.util.setSliceViewerLayers = lambda **asked: layers.append(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ def test_script_and_command_line_agree(
     assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
     assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-9
     assert out.GetAttribute("SRGAN3D.Model") == "tiny"
+    assert "% of the scan's range (RMS), assuming gaussian blur of MTF" in out.GetAttribute("SRGAN3D.Consistency")
 
 
 def test_second_job_has_no_start(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path) -> None:
@@ -99,7 +101,7 @@ def test_roi_list_given_output_and_integers(logic: Logic, scene: Any, add_volume
     part = logic.superResolve(node, target, roi=roi, **options)
     wanted = mrml.array_of(whole)[2 * k : 2 * k_end, 2 * j : 2 * j_end, 2 * i : 2 * i_end]
     assert part is target and np.abs(mrml.array_of(part) - wanted).max() <= 1e-5 * np.ptp(small_head)
-    both = logic.superResolve([node, add_volume(SHEARED, name="zwei")], factors=(2, 2, 2), **options)
+    both = logic.superResolve([node, add_volume(SHEARED, name="zwei")], factors=2, **options)
     assert [one.GetName() for one in both] == ["Kopf ü SR x2_1", "zwei SR x2"]
 
 
@@ -121,19 +123,64 @@ def test_every_frame_of_a_sequence(logic: Logic, scene: Any, add_volume: Any, sm
         logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model), allFrames=True)
 
 
-def test_cancel_leaves_the_scene(logic: Logic, scene: Any, add_volume: Any, slow_model: Path) -> None:
-    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
+def test_cancel_leaves_the_scene_and_the_worker(
+    scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner is free at once, the worker within a tile (test_worker.py has its second); the next job is the same process's."""
+    monkeypatch.setattr(worker_client, "CANCEL_S", 30.0)  # however busy the machine
+    logic = Logic(logic_module.new_process)
+    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (60, 60, 60)).astype(np.float32))
     before, seen, errors = saved(scene), [], []
     run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append, onError=errors.append)
     until_computing(logic, seen)
-    begun = time.monotonic()
     pid = logic.client.hello["pid"]
+    begun = time.monotonic()
     run.cancel()
-    wait(logic, run)
-    assert time.monotonic() - begun < worker_client.CANCEL_S + 0.7
-    assert gone(pid)
-    assert run.state == "cancelled" and isinstance(errors[0], Cancelled) and not run.folder.exists()
+    assert time.monotonic() - begun < 1.0 and run.state == "cancelled" and isinstance(errors[0], Cancelled)
     assert saved(scene) == before
+    run = logic.superResolveAsync(node, model=str(tiny_model), device="cpu")
+    wait(logic, run)
+    assert run.state == "done" and logic.client.hello["pid"] == pid
+    assert logic.folders == [] and not run.folder.exists()
+    logic.cleanup()
+    assert gone(pid)
+
+
+def test_cancel_not_heeded_ends_the_process(
+    scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker in a tile that takes long: nothing of it is left, its folder included, and the next job gets another."""
+    logic = Logic(logic_module.new_process)
+    node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (60, 60, 60)).astype(np.float32))
+    seen: list = []
+    run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
+    until_computing(logic, seen)
+    pid = logic.client.hello["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it hears nothing
+    run.cancel()
+    begun = time.monotonic()
+    assert run.state == "cancelled" and run.folder.exists()
+    while logic.client.busy():
+        assert time.monotonic() - begun < worker_client.CANCEL_S + 10
+        logic.pump()
+        time.sleep(0.01)
+    assert gone(pid) and not run.folder.exists()
+    assert logic.superResolve(node, model=str(tiny_model), device="cpu") is not None and logic.client.hello["pid"] != pid
+    logic.cleanup()
+
+
+def test_all_logics_share_one_worker(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path) -> None:
+    """`SRGAN3DLogic().superResolve(...)` in a script, again and again, starts no second process; the end of one is not that of all."""
+    node, options = add_volume(OBLIQUE), {"model": str(tiny_model), "device": "cpu"}
+    logic.superResolve(node, **options)
+    pid, other = logic.client.hello["pid"], Logic()
+    run = logic.superResolve(node, wait=False, **options)
+    other.cleanup()
+    wait(logic, run)
+    assert run.state == "done" and other.client.hello["pid"] == pid
+    other.superResolve(node, **options)
+    other.cleanup()
+    assert gone(pid)
 
 
 @pytest.mark.parametrize("way", ["removed", "closed"])
@@ -143,13 +190,13 @@ def test_input_gone_while_running(logic: Logic, scene: Any, add_volume: Any, slo
     run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
     until_computing(logic, seen)
     scene.RemoveNode(node) if way == "removed" else scene.Clear(0)
-    wait(logic, run)
+    logic.pump()
     assert run.state == "cancelled" and way in str(run.error)
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
 def test_killed_worker_is_told_and_replaced(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
-    logic = Logic()
+    logic = Logic(logic_module.new_process)
     node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
     before, seen = saved(scene), []
     run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
@@ -161,6 +208,28 @@ def test_killed_worker_is_told_and_replaced(scene: Any, add_volume: Any, slow_mo
     pid = logic.client.hello["pid"]
     logic.cleanup()
     assert gone(pid)
+
+
+def test_the_end_of_the_program_leaves_nothing(slow_model: Path, tmp_path: Path) -> None:
+    """A script's job is under way when its program ends: no worker, no folder with voxels."""
+    script = (
+        "import sys, tempfile, time, numpy as np, slicer\n"
+        "from SRGAN3DSlicer import logic, mrml\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "scene = slicer.vtkMRMLScene()\n"
+        "node = scene.AddNewNodeByClass('vtkMRMLScalarVolumeNode', 'v')\n"
+        "mrml.fill(node, np.random.default_rng(0).normal(100, 20, (60, 60, 60)).astype('f4'), np.eye(4))\n"
+        "one = logic.Logic()\n"
+        "one.superResolve(node, model=sys.argv[2], wait=False)\n"
+        "while not one.client.hello:\n"
+        "    one.pump(); time.sleep(0.01)\n"
+        "print(one.client.hello['pid'])\n"
+    )
+    root = logic_module.LIBRARY.parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "SRGAN3D"), str(root)])}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(slow_model)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert gone(int(done.stdout)) and list(tmp_path.iterdir()) == []
 
 
 def test_launcher_and_its_child_both_go(tmp_path: Path) -> None:
@@ -184,6 +253,7 @@ def test_what_can_be_seen_at_once_is_said_at_once(
     logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     node, labels = add_volume(OBLIQUE), add_volume(OBLIQUE, kind="vtkMRMLLabelMapVolumeNode")
+    holes = add_volume(OBLIQUE, np.where(small_head > 500, np.nan, small_head), "holes")
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(tiny_model.read_bytes()[:-10])
     before = saved(scene)
@@ -195,6 +265,8 @@ def test_what_can_be_seen_at_once_is_said_at_once(
         (CheckpointError, "no such file", {"inputVolume": node, "model": "none"}),
         (CheckpointError, "truncated", {"inputVolume": node, "model": str(damaged)}),
         (JobError, r"model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
+        (JobError, r"factors \(3, 3, 3\): model tiny has \(2, 2, 2\) \(I, J, K\)", {"inputVolume": node, "factors": 3}),
+        (VolumeError, "holes: holds NaN", {"inputVolume": holes}),
         (JobError, "0 volumes", {"inputVolume": []}),
     ):
         with pytest.raises(kind, match=words):
@@ -205,7 +277,7 @@ def test_what_can_be_seen_at_once_is_said_at_once(
     assert saved(scene) == before
     monkeypatch.setenv("SRGAN3D_PYTHON", str(tmp_path / "nothing"))
     with pytest.raises(ResourceError, match="SRGAN3D_PYTHON names"):
-        Logic().superResolve(node, model=str(tiny_model))
+        Logic(logic_module.new_process).superResolve(node, model=str(tiny_model))
 
 
 def test_full_disk_is_one_line(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,8 @@ def test_refuses_the_unfit(scene: Any, add_volume: Any, small_head: np.ndarray) 
     assert "no volume" in mrml.unfit(None)
     assert "no voxels" in mrml.unfit(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"))
     assert "2-D" in mrml.unfit(add_volume(OBLIQUE, small_head[:1]))
+    assert "singular (spacing 1 x 0 x 1 mm)" in mrml.unfit(add_volume(np.diag([1.0, 0, 1, 1])))
+    assert "infinite" in mrml.unfit(add_volume(OBLIQUE, np.where(small_head > 500, np.inf, small_head)))
     assert "same value" in mrml.unfit(add_volume(OBLIQUE, np.full((5, 5, 5), 7.0, np.float32)))
     node = add_volume(OBLIQUE)
     with pytest.raises(JobError, match="is the input itself"):
@@ -166,6 +168,61 @@ def test_region_of_an_roi(scene: Any, add_volume: Any, matrix: np.ndarray, paren
     with pytest.raises(JobError, match="holds no voxel"):
         mrml.region(node, roi)
     assert mrml.region(node, None) is None
+
+
+@pytest.mark.parametrize("parent", [None, turn])
+def test_new_region_lies_around_the_volume(scene: Any, add_volume: Any, parent: Any) -> None:
+    node = add_volume(OBLIQUE)
+    if parent is not None:
+        node.SetAndObserveTransformNodeID(parent(scene).GetID())
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    mrml.place(roi, node)
+    assert mrml.region(node, roi) == tuple((0, n) for n in reversed(mrml.shape_kji(node)))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("MRHead", []),
+        ("sub-01_T1w", ["T1w"]),
+        ("3: AX T2 FLAIR", ["T2w", "FLAIR"]),
+        ("MRBrainT2", ["T2w"]),
+        ("t2_tse_sag", ["T2w"]),
+        ("CTChest", ["CT"]),
+        ("CTA-cardio", ["CT"]),
+        ("ACTor T10 pdf", []),
+        ("Kopf ü", []),
+    ],
+)
+def test_contrasts_in_names(add_volume: Any, name: str, wanted: list[str]) -> None:
+    assert mrml.contrasts(add_volume(OBLIQUE, name=name)) == [("its name", one) for one in wanted]
+
+
+def test_contrasts_in_hierarchy_and_units(scene: Any, add_volume: Any) -> None:
+    node = add_volume(OBLIQUE, name="head")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+    hierarchy.SetItemAttribute(item, mrml.MODALITY, "MR")
+    assert mrml.contrasts(node) == []
+    hierarchy.SetItemAttribute(item, mrml.MODALITY, "CT")
+    unit = slicer.vtkCodedEntry()
+    unit.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
+    node.SetVoxelValueUnits(unit)
+    assert [contrast for _, contrast in mrml.contrasts(node)] == ["CT", "CT"]
+
+
+def test_memory_that_ends_leaves_no_node(scene: Any, add_volume: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = add_volume(OBLIQUE)
+    before = scene.GetNumberOfNodes()
+    monkeypatch.setattr(slicer.util, "updateVolumeFromArray", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(MemoryError):
+        mrml.publish(node, None, "out", np.ones((2, 2, 2), np.float32), OBLIQUE, {})
+    assert scene.GetNumberOfNodes() == before
+
+
+def test_consistency_in_words() -> None:
+    assert mrml.agreement({}) == "not available: the worker gave none"
+    assert mrml.agreement({"consistency": {"rms_of_range": None, "assumes": "why"}}) == "not available: why"
 
 
 def test_sequence_of_results(scene: Any, add_volume: Any, small_head: np.ndarray) -> None:

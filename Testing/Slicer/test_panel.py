@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import pythonqt
 import slicer
 import slicer_double
-from fake_process import HELLO, FakeProcess
+from bench import Bench
+from fake_process import FakeProcess
 from grids import OBLIQUE, SHEARED
-from panel_scenarios import SCENARIOS, Bench
+from panel_scenarios import SCENARIOS
 
 from SRGAN3DLib.errors import JobError
 
@@ -44,29 +46,6 @@ def bench(app: Any, tiny_model: Path) -> Iterator[Bench]:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_panel(bench: Bench, name: str) -> None:
     SCENARIOS[name](bench)
-
-
-@pytest.mark.parametrize(
-    ("hello", "words"),
-    [
-        ({"torch": None, "missing": [{"package": "torch", "reason": "No module named 'torch'"}]}, "Failed: torch cannot be loaded"),
-        ({"protocol": 3}, "Failed: PythonSlicer: speaks protocol 3"),
-        ({"self_test": "no device computes rightly"}, "Failed: no device is usable"),
-    ],
-)
-def test_unhappy_workers(bench: Bench, hello: dict, words: str) -> None:
-    bench.logic.client.make = lambda: FakeProcess(HELLO | hello)
-    bench.click()
-    assert bench.ui.statusLabel.text.startswith(words) and bench.ui.applyButton.enabled
-
-
-def test_no_interpreter(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from SRGAN3DSlicer import logic
-
-    monkeypatch.setenv("SRGAN3D_PYTHON", "nowhere/python")
-    bench.logic.client.make = logic.new_process
-    bench.click()
-    assert bench.ui.statusLabel.text.startswith("Failed: SRGAN3D_PYTHON names nowhere/python")
 
 
 def test_what_forbids_the_click(bench: Bench, add_volume: Any, small_head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +96,98 @@ def test_choices_live_in_the_scene(bench: Bench, tiny_model: Path) -> None:
     other = make(tiny_model)
     assert other.ui.memorySpin.value == 3.5 and other.ui.blurCombo.currentIndex == bench.ui.blurCombo.currentIndex
     other.widget.cleanup()
+
+
+def test_a_loaded_scene_shows_its_choices(bench: Bench, tmp_path: Path) -> None:
+    """Blur, precision, model and region are in no widget that connectGui knows of."""
+    bench.choose(bench.ui.blurCombo, "kspace")
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    bench.ui.roiSelector.setCurrentNode(roi)
+    slicer.mrmlScene.SetURL(str(tmp_path / "saved.mrml"))
+    assert slicer.mrmlScene.Commit()
+    slicer.mrmlScene.RemoveNode(roi)
+    bench.choose(bench.ui.blurCombo, "box")
+    slicer.mrmlScene.Import()
+    assert bench.ui.blurCombo.itemData(bench.ui.blurCombo.currentIndex) == "kspace"
+    assert bench.ui.roiSelector.currentNode() is not None and bench.ui.roiSelector.currentNode().GetName() == "R"
+
+
+def test_cleanup_bears_a_setup_that_failed(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import SRGAN3D
+
+    widget = SRGAN3D.SRGAN3DWidget()
+    monkeypatch.setattr(slicer.util, "loadUI", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        widget.setup()
+    widget.cleanup()
+
+
+def test_reload_really_reloads(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Slicer's Reload: the module file is executed, then the old widget is cleaned up, then a new one made."""
+    import SRGAN3D
+
+    old, kept = SRGAN3D.SRGAN3DWidget(), {n: m for n, m in sys.modules.items() if n.split(".")[0] in ("SRGAN3DLib", "SRGAN3DSlicer")}
+    old.setup()
+
+    def reload(widget: Any) -> None:
+        spec = importlib.util.spec_from_file_location("SRGAN3D_again", SRGAN3D.__file__)
+        again = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        spec.loader.exec_module(again)  # type: ignore[union-attr]
+        widget.cleanup()
+        made = again.SRGAN3DWidget()
+        made.setup()
+        reloaded.append(made)
+
+    reloaded: list = []
+    monkeypatch.setattr(slicer_double.ScriptedLoadableModuleWidget, "onReload", reload)
+    old.onReload()
+    assert type(reloaded[0].panel) is not type(old.panel) and type(reloaded[0].logic.client) is not type(old.logic.client)
+    reloaded[0].cleanup()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("SRGAN3DLib", "SRGAN3DSlicer")]:
+        del sys.modules[name]
+    sys.modules.update(kept)  # other tests hold these
+
+
+def test_without_sample_data(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import SRGAN3D
+
+    monkeypatch.setitem(sys.modules, "SampleData", None)
+    SRGAN3D.registerSampleData()
+
+
+def test_side_by_side_and_back(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout and the turn of the views that stood before."""
+    from SRGAN3DSlicer import compare
+
+    scene = slicer.mrmlScene
+    views = {}
+    for name in ("Red", "Yellow"):
+        views[name] = slicer.vtkMRMLSliceLogic()
+        views[name].SetMRMLScene(scene)
+        views[name].AddSliceNode(name)
+    yellow = views["Yellow"].GetSliceNode()
+    assert yellow.GetID() == "vtkMRMLSliceNodeYellow"
+    yellow.SetOrientationToSagittal()
+    before = slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()).copy()
+
+    class Manager:
+        layout = 3
+
+        def setLayout(self, layout: int) -> None:
+            self.layout = layout
+
+        def sliceWidget(self, name: str) -> Any:
+            return type("Widget", (), {"sliceLogic": lambda _: views[name]})()
+
+    manager = Manager()
+    monkeypatch.setattr(app, "layoutManager", lambda: manager)
+    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
+    compare.show("side by side", source, result, 0.5)
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+    assert not np.allclose(slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()), before)
+    compare.show("side by side", source, result, 0.5)
+    compare.show("fade", source, result, 0.5)
+    assert manager.layout == 3 and np.allclose(slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()), before)
 
 
 def test_states_have_no_other_ways() -> None:

@@ -10,6 +10,7 @@ from fake_process import HELLO, FakeProcess
 from SRGAN3DSlicer import worker_client
 from SRGAN3DSlicer.worker_client import WorkerClient
 
+from SRGAN3DLib.errors import ResourceError
 from SRGAN3DLib.events import Done, Progress
 
 
@@ -70,23 +71,93 @@ def test_a_worker_that_never_answers(heard: list, monkeypatch: pytest.MonkeyPatc
     assert "has not answered" in str(heard[0])
 
 
-def test_cancel_heeded_and_not(heard: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_heeded(heard: list) -> None:
+    """Its owner knows at once, the worker stays; what waited comes when the worker has let go, and not before."""
+    one = client()
+    first = one.submit({"request": "super-resolve"}, heard.append)
+    one.pump()
+    second = one.submit({"request": "super-resolve"}, heard.append)
+    process = one.process
+    one.cancel(first)
+    assert type(heard.pop()).__name__ == "Cancelled" and one.letting_go() and one.busy()
+    assert process.told[-1] == {"request": "cancel", "id": first}
+    one.cancel(first)
+    process.say(event="progress", id=first, stage="network", done=1, total=2)
+    one.pump()
+    assert heard == [] and process.told[-1]["request"] == "cancel"
+    process.say(event="failed", id=first, error="Cancelled", message="cancelled", exit_code=130)
+    one.pump()
+    assert not one.letting_go() and process.told[-1]["id"] == second and one.process is process and not process.was_killed
+    process.say(event="done", id=second, info={})
+    one.pump()
+    assert heard == [Done({})] and not one.busy()
+
+
+def test_cancel_not_heeded(heard: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is ended; the other job gets a new one, and its owner notices nothing."""
+    one = client()
+    first = one.submit({"request": "super-resolve"}, lambda _: None)
+    one.pump()
+    second = one.submit({"request": "super-resolve"}, heard.append)
+    process = one.process
+    one.cancel(first)
+    one.pump()
+    assert one.process is process
+    monkeypatch.setattr(worker_client, "CANCEL_S", 0.0)
+    time.sleep(0.01)
+    one.pump()
+    assert process.was_killed and one.process is not process
+    one.pump()
+    assert heard == [] and one.process.told[-1]["id"] == second
+
+
+def test_cancel_of_what_waits(heard: list) -> None:
+    """Nothing is asked of the worker for a job that it does not have."""
+    one = client()
+    one.submit({"request": "super-resolve"}, heard.append)
+    one.pump()
+    one.cancel(one.submit({"request": "super-resolve"}, heard.append))
+    assert type(heard.pop()).__name__ == "Cancelled" and one.process.told[-1]["request"] == "super-resolve"
+    waiting = client(None)
+    waiting.cancel(waiting.submit({"request": "super-resolve"}, heard.append))
+    assert type(heard.pop()).__name__ == "Cancelled" and waiting.queue == []
+
+
+def test_death_in_a_job_leaves_the_others(heard: list) -> None:
+    """The one that was under way is told; what waited is done by a new process, unless none can be started."""
+    one, others = client(), []
+    one.submit({"request": "super-resolve"}, heard.append)
+    one.pump()
+    one.submit({"request": "super-resolve"}, others.append)
+    one.process.code = -9
+    one.pump()
+    assert "for want of memory" in str(heard[0]) and others == []
+    one.pump()
+    assert one.process.told[-1]["request"] == "super-resolve"
+    one.submit({"request": "super-resolve"}, others.append)
+    one.make = lambda: (_ for _ in ()).throw(ResourceError("nothing starts"))
+    one.process.code = -9
+    one.pump()
+    assert [str(error)[:17] for error in others] == ["the worker ended ", "nothing starts"] and not one.busy()
+
+
+@pytest.mark.parametrize("answer", [{"event": "done"}, {"event": "dance"}, {"event": "failed", "error": "JobError", "message": "?"}])
+def test_answers_that_make_no_sense_end_the_job(heard: list, answer: dict) -> None:
     one = client()
     job = one.submit({"request": "super-resolve"}, heard.append)
     one.pump()
-    one.cancel(job)
-    assert one.process.told[-1] == {"request": "cancel", "id": job}
-    one.process.say(event="failed", id=job, error="Cancelled", message="cancelled", exit_code=130)
+    one.process.say(id=job, **answer)
     one.pump()
-    assert type(heard.pop()).__name__ == "Cancelled" and one.process is not None
-    monkeypatch.setattr(worker_client, "CANCEL_S", 0.0)
-    one.cancel(one.submit({"request": "super-resolve"}, heard.append))
-    time.sleep(0.01)
+    assert "cannot be understood" in str(heard[0]) and not one.busy()
+
+
+def test_a_line_that_the_worker_did_not_understand(heard: list) -> None:
+    one = client()
+    one.submit({"request": "super-resolve"}, heard.append)
     one.pump()
-    assert "was ended" in str(heard.pop()) and one.process is None and FakeProcess.made[-1].was_killed
-    waiting = client(None)
-    waiting.cancel(waiting.submit({"request": "super-resolve"}, heard.append))
-    assert type(heard.pop()).__name__ == "Cancelled"
+    one.process.say(event="failed", id=None, error="JobError", message="not a line of JSON", exit_code=2)
+    one.pump()
+    assert str(heard[0]) == "not a line of JSON" and not one.busy()
 
 
 def test_stop_tells_those_who_wait(heard: list) -> None:

@@ -1,0 +1,149 @@
+"""What raises quality per compute: python benchmarks/ablation.py --data TRAIN --validation VALIDATION [--steps 300] [--only NAME ...]
+
+Trains one small network per row of `VARIANTS` (same seed, same number of steps and voxels a step), scores each on the central
+boxes of the validation scans under box, gaussian and kspace blur, told the blur it has (known), what the scan says (estimated), nothing
+(unknown) and another blur (wrong), and writes results/ablation.json and the table results/ablation.md.
+A run already whole in --out is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from SRGAN3DLib.configs import TrainConfig, training_preset
+from SRGAN3DLib.geometry import Geometry
+from SRGAN3DLib.protocol import Case
+from SRGAN3DLib.super_resolver import SuperResolver
+from SRGAN3DLib.trainer import Trainer
+from SRGAN3DLib.volume import Volume, list_volumes
+
+KINDS = ("box", "gaussian", "kspace")
+WRONG = {"box": "kspace", "gaussian": "kspace", "kspace": "gaussian"}
+TOLD: dict[str, Callable[[str], str]] = {
+    "known": lambda kind: kind, "estimated": lambda kind: "auto", "unknown": lambda kind: "unknown", "wrong": WRONG.__getitem__,
+}  # fmt: skip
+FLIPS = [tuple(axis for axis in range(3) if bits >> axis & 1) for bits in range(8)]
+
+
+def _network(**changes: object) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, generator=replace(config.generator, **changes))  # type: ignore[arg-type]
+
+
+def _training(**changes: object) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, **changes)  # type: ignore[arg-type]
+
+
+def _only(kind: str) -> Callable[[TrainConfig], TrainConfig]:
+    return lambda config: replace(config, degradation=replace(config.degradation, kind=kind))  # type: ignore[arg-type]
+
+
+VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
+    "fast (as shipped)": _training(),
+    "blind to the blur": _network(blur_aware=False),
+    "gaussian blur only": _only("gaussian"),
+    "never told 'unknown'": _training(unknown_blur=0.0),
+    "told the exact blur always": _training(unknown_blur=0.0, mtf_error=0.0),
+    "no interpolation residual": _network(interpolation_residual=False),
+    "batch norm": _network(norm="batch"),
+    "resize-conv upsampling": _network(upsampling="resize-conv"),
+    "L1": _training(content="l1"),
+    "MSE": _training(content="mse"),
+    "wider: 48 features": _network(features=48),
+    "deeper: 10 blocks": _network(blocks=10),
+    "patches half as wide, 8 times as many": lambda c: replace(c, patch=c.patch // 2, batch=8 * c.batch),
+}
+
+
+def boxes(folder: str, side: int, factors: tuple[int, int, int]) -> list[Case]:
+    cases = []
+    for path in list_volumes(Path(folder)):
+        array = Volume.read(path).array
+        middle = tuple(slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in array.shape)
+        cases += [Case.make(path.name, array[middle], factors, kind) for kind in KINDS]
+    return cases
+
+
+def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]]) -> dict[str, dict[str, float]]:
+    """Told -> blur -> mean gain over the best interpolation, dB; the result is the mean over `flips` of the input."""
+    resolver = SuperResolver.load(model, "cpu")
+    table: dict[str, dict[str, list[float]]] = {told: {kind: [] for kind in KINDS} for told in TOLD}
+    for case in cases:
+        for told, word in TOLD.items():
+            parts = []
+            for axes in flips:
+                lr = Volume(np.ascontiguousarray(np.flip(case.lr, axes)), Geometry(case.lr.shape, np.diag([2.0, 2, 2, 1])))
+                parts.append(np.flip(resolver(lr, word(case.degradation)).volume.array, axes))
+            table[told][case.degradation].append(case.gain(np.mean(parts, axis=0)))
+    return {told: {kind: float(np.mean(values)) for kind, values in row.items()} for told, row in table.items()}
+
+
+def markdown(rows: list[dict], facts: str) -> str:
+    lines = [
+        "# Ablation",
+        "",
+        facts,
+        "",
+        "Gain over the best of linear, cubic and Lanczos, dB, by what the network was told of the blur.",
+        "",
+    ]
+    lines += [
+        "| variant | parameters | step, s | " + " | ".join(f"{t}: b / g / k" for t in TOLD) + " |",
+        "|---|---|---|" + "---|" * len(TOLD),
+    ]
+    for row in rows:
+        cells = [" / ".join(f"{row['gains'][told][kind]:+.2f}" for kind in KINDS) for told in TOLD]
+        lines.append(f"| {row['name']} | {row['parameters']} | {row['seconds_a_step']:.2f} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", "b box, g gaussian, k kspace; wrong: box and gaussian told kspace, kspace told gaussian.", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--validation", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="the runs' folder (default: runs/ablation)")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--patch", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--box", type=int, default=80)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(VARIANTS), help="these rows alone")
+    args = parser.parse_args()
+    cases, rows = boxes(args.validation, args.box, (2, 2, 2)), []
+    facts = (
+        f"`python benchmarks/ablation.py --data train --validation validation/isotropic --steps {args.steps} --patch {args.patch} "
+        f"--batch {args.batch} --box {args.box}`; seed 0, x2, torch {torch.__version__}, {platform.machine()}, from scratch, short runs: "
+        "they rank beginnings, not ends."
+    )
+    for number, (name, change) in enumerate(VARIANTS.items()):
+        if args.only and name not in args.only:
+            continue
+        run = args.out / f"{number:02}"
+        base = training_preset("fast", args.data, str(run))
+        config = change(replace(base, steps=args.steps, gan_steps=0, patch=args.patch, batch=args.batch, validate_every=10**6))
+        begun = time.monotonic()
+        trainer = Trainer(config)
+        trainer.fit()
+        times = [json.loads(line)["seconds"] for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        parameters = sum(p.numel() for p in trainer.generator.parameters())
+        row = {"name": name, "parameters": parameters, "seconds_a_step": float(np.median(times))}
+        rows.append(row | {"gains": gains(run / "model.safetensors", cases, FLIPS[:1])})
+        if number == 0:
+            rows.append(row | {"name": f"{name}, mean of 8 flips", "gains": gains(run / "model.safetensors", cases, FLIPS)})
+        print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
+        args.results.mkdir(parents=True, exist_ok=True)
+        (args.results / "ablation.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        (args.results / "ablation.md").write_text(markdown(rows, facts), encoding="utf-8")
+    print(markdown(rows, facts))
+
+
+if __name__ == "__main__":
+    main()
