@@ -36,9 +36,7 @@ class Checkpoint:
 
         path = find_model(name_or_path)
         layout, metadata = read_layout(path)
-        if METADATA_KEY not in metadata:
-            raise CheckpointError(f"{path}: a .safetensors file without a {METADATA_KEY} header: not one of our checkpoints")
-        header = parse_header(metadata[METADATA_KEY], path)
+        header = parse_header(metadata, path)
         empty = _empty_generator(header).state_dict()
         wanted = {name: list(tensor.shape) for name, tensor in empty.items()}
         for name in wanted:

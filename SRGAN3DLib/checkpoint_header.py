@@ -48,10 +48,12 @@ class CheckpointHeader:
         return json.dumps(to_json(self), ensure_ascii=False, sort_keys=True)
 
 
-def parse_header(text: str, path: str | Path) -> CheckpointHeader:
-    """The header from its JSON string. Raises `CheckpointError` that names `path` and what is wrong."""
+def parse_header(metadata: dict[str, str], path: str | Path) -> CheckpointHeader:
+    """The header from a file's metadata. Raises `CheckpointError` that names `path` and what is wrong."""
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(f"{path}: a .safetensors file without a {METADATA_KEY} header: not one of our checkpoints")
     try:
-        data = json.loads(text)
+        data = json.loads(metadata[METADATA_KEY])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its {METADATA_KEY} header is not JSON ({error})") from None
     version = data.get("format_version") if isinstance(data, dict) else None
@@ -100,10 +102,7 @@ def read_layout(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def read_header(path: str | Path) -> CheckpointHeader:
     """The header of one of our checkpoints. Raises `CheckpointError`."""
-    _, metadata = read_layout(path)
-    if METADATA_KEY not in metadata:
-        raise CheckpointError(f"{path}: a .safetensors file without a {METADATA_KEY} header: not one of our checkpoints")
-    return parse_header(metadata[METADATA_KEY], path)
+    return parse_header(read_layout(path)[1], path)
 
 
 def file_hash(path: str | Path) -> str:

@@ -90,14 +90,15 @@ def _print_super_resolve(info: dict[str, Any]) -> None:
         size = " x ".join(str(n) for n in reversed(one["shape_kji"]))
         spacing = " x ".join(f"{s:.3g}" for s in one["spacing_ijk_mm"])
         done_by = f"{one['model']['name']}, {one['device']} {one['precision']}, {one['seconds']:.1f} s"
-        print(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; blur {one['blur']['source']}{_mtf(one)}")
+        print(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; blur (MTF along K, J, I) {told(one['blur'])}")
     if info.get("batch"):
         print(f"{len(results)} done, {len(info['failed'])} failed" + "".join(f"\n  {one['message']}" for one in info["failed"]))
 
 
-def _mtf(row: dict[str, Any]) -> str:
-    mtf = row["blur"]["mtf_kji"]
-    return f" (MTF {', '.join(f'{v:.2f}' for v in mtf)} along K, J, I)" if mtf else ""
+def told(blur: dict[str, Any]) -> str:
+    """What the network was told of the blur, in words."""
+    mtf = blur["mtf_kji"]
+    return str(blur["source"]) + (f" {' / '.join(f'{v:.2f}' for v in mtf)}" if mtf else "")
 
 
 def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
@@ -111,9 +112,7 @@ def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
         figures = [
             f"{row['table'][kind]['psnr']:.2f} ({row['table'][kind]['ssim']:.3f})" for kind in ("linear", "cubic", "lanczos", "result")
         ]
-        mtf = row["blur"]["mtf_kji"]
-        told = row["blur"]["source"] + (" " + "/".join(f"{v:.2f}" for v in mtf) if mtf else "")
-        table.add_row(row["scan"], row["degradation"], *figures, f"{row['psnr_gain']:+.2f}", told)
+        table.add_row(row["scan"], row["degradation"], *figures, f"{row['psnr_gain']:+.2f}", told(row["blur"]))
     RichConsole(width=None if sys.stdout.isatty() else 160).print(table)
     print(last)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ResourceError, VolumeError
-from .evaluation import make_folder, markdown, means, picture, score_one
+from .evaluation import markdown, picture, score_one, summary_of
 from .events import Log, Report
-from .files import whole_file, write_text
+from .files import make_folder, whole_file, write_text
 from .jobs import DemoJob
 from .super_resolver import SuperResolver
 from .volume import Volume
@@ -45,9 +45,7 @@ def demo(job: DemoJob, report: Report, cancelled: Callable[[], bool] = lambda: F
     truth.with_array(case.hr, lr_geometry.refine(factors)).write(out / "HR.nii.gz")
     result.volume.write(out / "SR.nii.gz")
     picture(out / "comparison.png", case, result.volume.array, row)
-    summary = {"model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": "auto", "version": result.info["version"],
-               "protocol": "Method: docs/how-it-works.md", "scans": [row], "mean": means([row])}  # fmt: skip
-    write_text(out / "report.md", markdown(summary))
+    write_text(out / "report.md", markdown(summary_of(resolver, [row], "auto", [])))
     return {**row, "folder": str(out)}
 
 

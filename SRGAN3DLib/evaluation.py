@@ -12,10 +12,11 @@ import numpy as np
 
 from . import __version__
 from .configs import Factors
+from .console import told
 from .degradations import Degradation
-from .errors import JobError, VolumeError
+from .errors import VolumeError
 from .events import Log, Progress, Report
-from .files import write_text
+from .files import make_folder, write_text
 from .interpolation import interpolate
 from .jobs import EvaluateJob
 from .pictures import comparison
@@ -58,18 +59,18 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
             failed.append(str(error))
     if not rows:
         raise VolumeError(f"{job.data}: no scan could be scored ({'; '.join(failed) or 'none found'})")
-    summary = {"protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": job.blur,
-               "version": __version__, "mean": means(rows), "scans": rows, "failed": failed}  # fmt: skip
+    summary = summary_of(resolver, rows, job.blur, failed)
     write_text(target, json.dumps(summary, indent=1) + "\n")
     write_text(target.with_suffix(".md"), markdown(summary))
     return {**summary, "report": str(target)}
 
 
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobError(f"{folder}: cannot be made ({error.strerror or error})") from None
+def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], blur: str, failed: list[str]) -> dict[str, Any]:
+    """What report.json holds: which model file was scored how, told what of the blur, and every row."""
+    return {
+        "protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": blur,
+        "version": __version__, "mean": means(rows), "scans": rows, "failed": failed,
+    }  # fmt: skip
 
 
 def score_one(
@@ -80,15 +81,15 @@ def score_one(
     factors: Factors = resolver.header.generator.factors
     case = Case.make(name, truth.array, factors, degradation)
     lr = truth.with_array(case.lr, truth.geometry.coarsen(factors))
-    told = degradation if blur == "known" else blur
-    result = resolver(replace(lr, notes=()), told, on_progress, cancelled, factors_ijk=factors[::-1])
+    name_told = degradation if blur == "known" else blur
+    result = resolver(replace(lr, notes=()), name_told, on_progress, cancelled, factors_ijk=factors[::-1])
     row = case.report(result.volume.array)
     true_mtf = Degradation.named(degradation, factors).mtf
     told_mtf = result.info["blur"]["mtf_kji"]
     wrong = result.info["blur"]["source"] == "given" and any(
         f > 1 and abs(a - b) > 0.1 for a, b, f in zip(told_mtf, true_mtf, factors, strict=True)
     )
-    warnings = [f"told blur {told}, degraded by {degradation}"] if wrong else []
+    warnings = [f"told blur {name_told}, degraded by {degradation}"] if wrong else []
     row |= {key: result.info[key] for key in ("blur", "device", "precision", "seconds", "tiles")}
     row |= {"true_mtf_kji": list(true_mtf), "blur_told_wrongly": wrong, "warnings": [*warnings, *result.info["warnings"]]}
     return row, result, case
@@ -119,11 +120,10 @@ def markdown(summary: dict[str, Any]) -> str:
     ]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for row in summary["scans"]:
-        best, mtf = row["best_interpolation"], row["blur"]["mtf_kji"]
+        best = row["best_interpolation"]
         before, after = row["table"][best]["psnr"], row["table"]["result"]["psnr"]
-        told = row["blur"]["source"] + (" " + ", ".join(f"{v:.2f}" for v in mtf) if mtf else "")
         figures = f"{best} {before:.2f} | {after:.2f} | {row['psnr_gain']:+.2f} | {row['ssim_gain']:+.4f}"
-        lines.append(f"| {row['scan']} | {row['degradation']} | {figures} | {told} | {'; '.join(row['warnings'])} |")
+        lines.append(f"| {row['scan']} | {row['degradation']} | {figures} | {told(row['blur'])} | {'; '.join(row['warnings'])} |")
     lines += ["", "| degradation | mean gain dB | worst gain dB | mean SSIM gain |", "|---|---|---|---|"]
     lines += [f"| {k} | {m['psnr_gain']:+.2f} | {m['worst_psnr_gain']:+.2f} | {m['ssim_gain']:+.4f} |" for k, m in summary["mean"].items()]
     return "\n".join(lines) + "\n"

@@ -46,6 +46,14 @@ def told(path: str | Path) -> Iterator[None]:
         raise JobError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
+def make_folder(folder: str | Path) -> None:
+    """The folder, with those above it, unless it is there. Raises `JobError` naming it."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"{folder}: cannot be made ({error.strerror or error})") from None
+
+
 def is_full(error: OSError) -> bool:
     """No room: a full disk, a quota, or a limit on the size of a file."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

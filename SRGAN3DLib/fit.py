@@ -28,7 +28,7 @@ from .datasets import FOREGROUND, TrainingSet, TrainingVolume
 from .degradations import FWHM_PER_SIGMA, AxisBlur
 from .errors import JobError, VolumeError
 from .events import Log, Report
-from .files import write_text
+from .files import make_folder, write_text
 from .intensity import IntensityScale
 from .interpolation import interpolate
 from .jobs import DEFAULT_MODEL, FitJob
@@ -235,7 +235,7 @@ def _with_budget(config: TrainConfig, job: FitJob, facts: dict[str, Any], data: 
             raise JobError(f"{config.out}: a fit of another scan, or with other options, was left there; delete the folder to begin anew")
         return replace(config, steps=job.steps or steps, validate_every=job.steps or steps)
     steps = job.steps or max(1, round(60 * job.minutes / _seconds_a_step(config, data, report)))
-    Path(config.out).mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     write_text(path, json.dumps({**facts, "steps": steps}, indent=1) + "\n")
     return replace(config, steps=steps, validate_every=steps)
 

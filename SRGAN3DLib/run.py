@@ -11,6 +11,7 @@ from .checkpoint_header import catalogue, file_hash, find_model, read_header
 from .configs import to_json
 from .errors import JobError, SRGAN3DError, VolumeError
 from .events import Failed, Log, Progress, Report
+from .files import make_folder
 from .jobs import BlendJob, DemoJob, EvaluateJob, FitJob, Job, ModelsJob, SuperResolveJob, TrainJob, split_models
 from .memory import available_bytes, megabytes, resident_bytes
 from .ranks import Ranks
@@ -153,10 +154,7 @@ def _batch_outputs(inputs: list[Path], folder: Path) -> list[Path]:
 
     if folder.exists() and not folder.is_dir():
         raise JobError(f"{folder}: a file; several volumes need a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobError(f"{folder}: cannot be made ({error.strerror or error})") from None
+    make_folder(folder)
     outputs = []
     for path in inputs:
         if path.is_dir():

@@ -30,7 +30,7 @@ from .datasets import TrainingSet
 from .devices import choose
 from .errors import Cancelled, DeviceError, JobError, ResourceError, SRGAN3DError
 from .events import Log, Progress, Report
-from .files import write_text
+from .files import make_folder, write_text
 from .loss_guard import TOLERATED, LossGuard
 from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss, r1_penalty
 from .metrics import sharpness
@@ -98,10 +98,7 @@ class Trainer:
 
     def _prepare_folder(self) -> None:
         """RUN with its config; an old RUN of another configuration is refused, never mixed."""
-        try:
-            self.run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise JobError(f"{self.run}: cannot be made ({error.strerror})") from None
+        make_folder(self.run)
         path = self.run / "config.json"
         if path.exists():
             try:
