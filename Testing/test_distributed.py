@@ -19,7 +19,7 @@ import torch
 from grids import FINE
 from torch import distributed, nn
 
-from SRGAN3DLib.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json
+from SRGAN3DLib.configs import DegradationConfig, DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json
 from SRGAN3DLib.errors import JobError, ResourceError
 from SRGAN3DLib.rank_norm import RankBatchNorm3d, over_ranks
 from SRGAN3DLib.ranks import Ranks
@@ -44,7 +44,8 @@ def rows(run: Path) -> list[dict]:
 @pytest.fixture
 def small(tmp_path: Path, small_head: np.ndarray) -> TrainConfig:
     """Every term at once: batch norm in both networks, a gradient penalty, the blur told, two stages."""
-    heads = {"scans/one": small_head, "scans/two": small_head[::-1] * 2, "judges/three": small_head[:, ::-1]}
+    heads = {"scans/one": small_head, "scans/two": small_head[::-1] * 2}
+    heads |= {"judges/three": small_head[:, ::-1], "judges/four": small_head[::-1]}
     for name, array in heads.items():
         path = tmp_path / f"{name}_T1w.nii.gz"
         path.parent.mkdir(exist_ok=True)
@@ -54,9 +55,10 @@ def small(tmp_path: Path, small_head: np.ndarray) -> TrainConfig:
     base = TrainConfig(str(tmp_path / "scans"), str(tmp_path / "one"), str(tmp_path / "judges"), generator, judge)
     sizes = {"steps": 14, "gan_steps": 10, "batch": 4, "patch": 8, "save_every": 4, "validate_every": 100, "validation_box": 32}
     more = {"gradient_difference_weight": 0.1, "label_smoothing": 0.1, "r1_weight": 0.1, "r1_every": 3}
-    return dataclasses.replace(base, device="cpu", precision="fp32", **sizes, **more)  # type: ignore[arg-type]
+    return dataclasses.replace(base, degradation=DegradationConfig("box"), device="cpu", precision="fp32", **sizes, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_two_ranks_one_of_them_killed_and_resumed_are_one_process(small: TrainConfig, tmp_path: Path, one_thread: None) -> None:
     """Losses to 1e-4 through both stages; the rank that is left ends by itself, with a line, and the same command goes on."""
     Trainer(small).fit()
@@ -79,9 +81,10 @@ def test_two_ranks_one_of_them_killed_and_resumed_are_one_process(small: TrainCo
     assert [row["step"] for row in two] == list(range(1, 25)) and "r1" in two[15]
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
-        assert {key: b[key] for key in a} == pytest.approx(a, rel=1e-4, abs=1e-4), a["step"]
+        for key, value in a.items():  # norms are sums of squares of small gradients, which rounding reaches first
+            assert b[key] == pytest.approx(value, rel=1e-3 if "norm" in key else 1e-4, abs=1e-6), (a["step"], key)
     judged = [json.loads((path / "validation.jsonl").read_text().splitlines()[-1]) for path in (tmp_path / "one", run)]
-    assert judged[1]["gains"] == pytest.approx(judged[0]["gains"], abs=0.01) and len(judged[1]["gains"]) == 3
+    assert judged[1]["gains"] == pytest.approx(judged[0]["gains"], abs=0.002) and len(judged[1]["gains"]) == 2
     assert (run / "report.md").exists() and (run / "model-sharp.safetensors").exists()
 
 

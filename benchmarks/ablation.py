@@ -72,8 +72,8 @@ def boxes(folder: str, side: int, factors: tuple[int, int, int]) -> list[Case]:
     return cases
 
 
-def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]]) -> dict[str, dict[str, float]]:
-    """Told -> blur -> mean gain over the best interpolation, dB; the result is the mean over `flips` of the input."""
+def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]], back: bool = True) -> dict[str, dict[str, float]]:
+    """Told -> blur -> mean gain over the best interpolation, dB; the mean over `flips` of the input, back-projected or not."""
     resolver = SuperResolver.load(model, "cpu")
     table: dict[str, dict[str, list[float]]] = {told: {kind: [] for kind in KINDS} for told in TOLD}
     for case in cases:
@@ -81,7 +81,7 @@ def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]]) -> dict[
             parts = []
             for axes in flips:
                 lr = Volume(np.ascontiguousarray(np.flip(case.lr, axes)), Geometry(case.lr.shape, np.diag([2.0, 2, 2, 1])))
-                parts.append(np.flip(resolver(lr, word(case.degradation)).volume.array, axes))
+                parts.append(np.flip(resolver(lr, word(case.degradation), back_projection=back).volume.array, axes))
             table[told][case.degradation].append(case.gain(np.mean(parts, axis=0)))
     return {told: {kind: float(np.mean(values)) for kind, values in row.items()} for told, row in table.items()}
 
@@ -137,6 +137,7 @@ def main() -> None:
         row = {"name": name, "parameters": parameters, "seconds_a_step": float(np.median(times))}
         rows.append(row | {"gains": gains(run / "model.safetensors", cases, FLIPS[:1])})
         if number == 0:
+            rows.append(row | {"name": f"{name}, no back-projection", "gains": gains(run / "model.safetensors", cases, FLIPS[:1], False)})
             rows.append(row | {"name": f"{name}, mean of 8 flips", "gains": gains(run / "model.safetensors", cases, FLIPS)})
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
         args.results.mkdir(parents=True, exist_ok=True)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.jobs import parse_bytes
+from SRGAN3DLib.jobs import THICK, parse_bytes
+
+from .logic import laid
 
 BASE_BYTES = 270 << 20  # what Python and torch (CPU) hold before any volume; measured, as is the share below
 CPU_FLOPS = 8e10  # what two cores of a laptop do in fp32; said to be rough until a run has been timed here
-THICK = 1.3  # the coarse axis of a volume, against both others
 MARGIN = 0.15  # of the spacing, as SRGAN3DLib.super_resolver
 
 
@@ -29,11 +30,20 @@ class Forecast:
     timed: bool
 
 
-def forecast(header: CheckpointHeader, shape_kji: tuple[int, int, int], voxels_per_s: float | None, memory_limit: str = "") -> Forecast:
-    """`shape_kji` is of the voxels to be super-resolved; `voxels_per_s` (of the input) is what this machine did before."""
+def forecast(
+    header: CheckpointHeader,
+    shape_kji: tuple[int, int, int],
+    voxels_per_s: float | None,
+    memory_limit: str = "",
+    factors_ijk: tuple[int, int, int] | None = None,
+) -> Forecast:
+    """`shape_kji` is of the voxels to be super-resolved; `voxels_per_s` (of the input) is what this machine did before; `factors_ijk`
+    are the model's as they are laid along the volume.
+    """
     generator = header.generator
     voxels = math.prod(shape_kji)
-    shape = tuple(n * f for n, f in zip(shape_kji, generator.factors, strict=True))
+    factors = tuple(reversed(factors_ijk)) if factors_ijk is not None else generator.factors
+    shape = tuple(n * f for n, f in zip(shape_kji, factors, strict=True))
     output = 4 * math.prod(shape)
     held = BASE_BYTES + 8 * voxels + output
     whole = held + 2 * 4 * generator.features * voxels
@@ -72,7 +82,7 @@ def warnings(
     if high > 0 and (min(spacing_ijk) < (1 - MARGIN) * low or max(spacing_ijk) > (1 + MARGIN) * high):
         shown = " x ".join(f"{s:.2f}" for s in spacing_ijk)
         found.append(_("Spacing {shown} mm: the model saw {low:.2f} to {high:.2f} mm.").format(shown=shown, low=low, high=high))
-    found += _other_axis(header, spacing_ijk)
+    found += _axes(header, spacing_ijk)
     if min(shape_kji) < 16:
         text = _("Only {n} voxels along one axis: the model sees further than that, and the blur cannot be estimated.")
         found.append(text.format(n=min(shape_kji)))
@@ -83,41 +93,44 @@ def warnings(
     return found
 
 
-def _other_axis(header: CheckpointHeader, spacing_ijk: tuple[float, float, float]) -> list[str]:
-    """A model that refines one axis only, and a volume whose coarse axis is another, or that has none."""
-    factors = tuple(reversed(header.generator.factors))
+def _axes(header: CheckpointHeader, spacing_ijk: tuple[float, float, float]) -> list[str]:
+    """Of a model that refines one axis only: where it is laid, if not where it was trained, and what speaks against that."""
+    factors = laid(header, spacing_ijk)
     refined = [n for n, factor in enumerate(factors) if factor > 1]
     if len(refined) != 1:
         return []
     own, coarsest = refined[0], spacing_ijk.index(max(spacing_ijk))
+    found = []
+    if factors != tuple(reversed(header.generator.factors)):
+        found.append(_("The slices lie along {axis} of the array: the model is laid there.").format(axis="IJK"[own]))
     if spacing_ijk[own] < 0.99 * spacing_ijk[coarsest]:
         text = _("This model refines axis {own} of the array only ({own_mm:.2f} mm), but the coarsest axis is {other} ({other_mm:.2f} mm).")
-        return [text.format(own="IJK"[own], own_mm=spacing_ijk[own], other="IJK"[coarsest], other_mm=spacing_ijk[coarsest])]
-    if spacing_ijk[own] / factors[own] < 0.7 * min(s for n, s in enumerate(spacing_ijk) if n != own):
+        found.append(text.format(own="IJK"[own], own_mm=spacing_ijk[own], other="IJK"[coarsest], other_mm=spacing_ijk[coarsest]))
+    elif _too_fine(factors, spacing_ijk):
         text = _("The result's voxels would be finer along {own} than within the slices: a smaller factor would do.")
-        return [text.format(own="IJK"[own])]
-    return []
+        found.append(text.format(own="IJK"[own]))
+    return found
+
+
+def _too_fine(factors: tuple[int, int, int], spacing_ijk: tuple[float, float, float]) -> bool:
+    within = [s for s, f in zip(spacing_ijk, factors, strict=True) if f == 1]
+    return bool(within) and min(s / f for s, f in zip(spacing_ijk, factors, strict=True) if f > 1) < 0.7 * min(within)
 
 
 def suggest(headers: dict[str, CheckpointHeader], spacing_ijk: tuple[float, float, float], first: str) -> str:
-    """The key of the model that brings the volume nearest to cubic voxels, if one axis is coarse; else `first`, if it is there.
+    """The key of the model for slices that brings the volume nearest to cubic voxels, if one axis is coarse; else `first`, if it is there.
 
-    Models that would refine a finer axis than the coarse one are left out; "" without any model.
+    Without `first` the first model that refines more than one axis, else any; "" without any.
     """
-    fit = [key for key, header in headers.items() if not _other_axis(header, spacing_ijk)]
     coarsest = spacing_ijk.index(max(spacing_ijk))
     others = [s for n, s in enumerate(spacing_ijk) if n != coarsest]
-    slicewise = [key for key in fit if sum(f > 1 for f in headers[key].generator.factors) == 1]
-    if slicewise and spacing_ijk[coarsest] >= THICK * max(others):
+    placed = {key: laid(header, spacing_ijk) for key, header in headers.items()}
+    slicewise = [key for key, factors in placed.items() if sum(f > 1 for f in factors) == 1]
+    fit = [key for key in slicewise if placed[key][coarsest] > 1 and not _too_fine(placed[key], spacing_ijk)]
+    if fit and spacing_ijk[coarsest] >= THICK * max(others):
         within = math.sqrt(others[0] * others[1])
-
-        def away(key: str) -> float:
-            factor = headers[key].generator.factors[2 - coarsest]
-            return abs(math.log(spacing_ijk[coarsest] / factor / within))
-
-        return min(slicewise, key=away)
-    whole = [key for key in headers if key not in slicewise]
-    return first if first in headers else next(iter([*(key for key in whole if key in fit), *headers]), "")
+        return min(fit, key=lambda key: abs(math.log(spacing_ijk[coarsest] / placed[key][coarsest] / within)))
+    return first if first in headers else next(iter([*(key for key in headers if key not in slicewise), *headers]), "")
 
 
 def in_words(count: float) -> str:

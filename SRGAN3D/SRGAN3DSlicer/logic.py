@@ -20,7 +20,7 @@ import slicer
 from SRGAN3DLib.checkpoint_header import CheckpointHeader, find_model, read_header
 from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.events import Failed, Log, Progress
-from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json
+from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json, place_factors
 
 from . import mrml
 from .worker_client import RemoteError, WorkerClient
@@ -43,6 +43,7 @@ class Task:
     name: str
     target_id: str | None = None
     roi: mrml.Roi | None = None
+    factors: tuple[int, int, int] | None = None
     info: dict = field(default_factory=dict)
     file: str = ""
 
@@ -79,7 +80,7 @@ class SuperResolveRun:
         except OSError as error:
             raise ResourceError(f"{source}: cannot be written ({error.strerror or error})") from None
         matrix = tuple(tuple(row) for row in mrml.ijk_to_ras(task.node).tolist())
-        job = SuperResolveJob(str(source), str(target), roi_ijk=task.roi, ijk_to_ras=matrix, **self.options)
+        job = SuperResolveJob(str(source), str(target), roi_ijk=task.roi, ijk_to_ras=matrix, factors_ijk=task.factors, **self.options)
         request = job_to_json(job)
         request["request"] = request.pop("job")
         task.file = str(target)
@@ -186,12 +187,13 @@ class Logic:
     ) -> SuperResolveRun:
         """Begin; returns a job with `.cancel()`, `.state`, `.nodes`, `.infos`, `.error`.
 
-        `outputVolume`: None for a new node "<input> SR x2". `factors`: what you count on, along the axes I, J, K of the array, or one
-        for all; a model has its own, and others are refused. `roi`: a Markups ROI node. `allFrames`: every frame of the sequence that
-        the volume shows. `onProgress` gets `events.Progress` (with `eta_s`) and `events.Log`; then one of `onDone(job)` and
-        `onError(error)` is called. Raises `SRGAN3DError` at once for what can be seen now: unfit volumes, no such model, no interpreter.
+        `outputVolume`: None for a new node "<input> SR x2". `factors`: along the axes I, J, K of the array, or one for all; they must be
+        the model's own, in any order of the axes; None lays a model for slices along the thick axis (`jobs.place_factors`). `roi`: a
+        Markups ROI node. `allFrames`: every frame of the sequence that the volume shows. `onProgress` gets `events.Progress` (with
+        `eta_s`) and `events.Log`; then one of `onDone(job)` and `onError(error)` is called. Raises `SRGAN3DError` at once for what can
+        be seen now: unfit volumes, no such model, no interpreter.
         """
-        header = self.header(model, factors)
+        header = self.header(model)
         volumes = list(inputVolume) if isinstance(inputVolume, (list, tuple)) else [inputVolume]
         if len(volumes) != 1 and (outputVolume is not None or allFrames or not volumes):
             raise JobError(f"{len(volumes)} volumes: an output or all frames can be asked for one volume only")
@@ -200,8 +202,9 @@ class Logic:
             mrml.check_input(volume)
             mrml.check_output(outputVolume, volume)
             target = outputVolume.GetID() if outputVolume is not None else None
-            name = output_name(volume.GetName(), header)
-            tasks.append(Task(volume.GetID(), volume, name, target, mrml.region(volume, roi)))
+            placed = laid(header, volume.GetSpacing(), factors)
+            name = output_name(volume.GetName(), placed)
+            tasks.append(Task(volume.GetID(), volume, name, target, mrml.region(volume, roi), placed))
         frames = mrml.frames_of(volumes[0]) if allFrames else None
         if allFrames:
             tasks = _frame_tasks(tasks[0], volumes[0], frames)
@@ -222,14 +225,9 @@ class Logic:
         return run
 
     @staticmethod
-    def header(model: str, factors: int | tuple[int, int, int] | None = None) -> CheckpointHeader:
-        """The model's header. Raises `CheckpointError`, or `JobError` where `factors` (I, J, K, or one for all) are not the model's."""
-        header = read_header(find_model(model))
-        own = tuple(reversed(header.generator.factors))
-        wanted = tuple(factors) if np.ndim(factors) else (factors,) * 3
-        if factors is not None and wanted != own:
-            raise JobError(f"factors {wanted}: model {header.name} has {own} (I, J, K)")
-        return header
+    def header(model: str) -> CheckpointHeader:
+        """The model's header. Raises `CheckpointError`."""
+        return read_header(find_model(model))
 
     def publish(self, run: SuperResolveRun) -> None:
         """All results into the scene, at once; whatever can go wrong does so before the first node is made."""
@@ -313,10 +311,21 @@ def shared_client() -> WorkerClient:
     return _shared[0]
 
 
-def output_name(name: str, header: CheckpointHeader) -> str:
+def laid(header: CheckpointHeader, spacing_ijk: Any, factors: int | tuple[int, int, int] | None = None) -> tuple[int, int, int]:
+    """The model's factors along I, J, K of a volume: as asked, else by its thick axis. Raises `JobError` for what the model has not."""
+    asked = None if factors is None else tuple(factors) if np.ndim(factors) else (factors,) * 3
+    own = tuple(reversed(header.generator.factors))
+    try:
+        order = place_factors(own, tuple(spacing_ijk), asked)
+    except JobError:
+        raise JobError(f"factors {asked}: model {header.name} has {own}, along I, J, K in any order") from None
+    return tuple(own[axis] for axis in order)
+
+
+def output_name(name: str, factors_ijk: tuple[int, int, int]) -> str:
     """`<input> SR x2`, or `SR 2x2x1` where the axes differ."""
-    factors = tuple(reversed(header.generator.factors))
-    return f"{name} SR x{factors[0]}" if len(set(factors)) == 1 else f"{name} SR {'x'.join(map(str, factors))}"
+    alike = len(set(factors_ijk)) == 1
+    return f"{name} SR x{factors_ijk[0]}" if alike else f"{name} SR {'x'.join(map(str, factors_ijk))}"
 
 
 def new_process() -> WorkerProcess:
@@ -351,4 +360,4 @@ def _frame_tasks(first: Task, volume: Any, frames: tuple[Any, Any] | None) -> li
         reason = mrml.unfit(node)
         if reason:
             raise JobError(f"frame {number + 1}: {reason}")
-    return [Task(first.source_id, node, first.name, None, first.roi) for node in nodes]
+    return [Task(first.source_id, node, first.name, None, first.roi, first.factors) for node in nodes]

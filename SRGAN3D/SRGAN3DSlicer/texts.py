@@ -6,7 +6,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from . import forecast, model_card, mrml
-from .logic import output_name
+from .logic import laid, output_name
 
 
 def blurs() -> dict[str, str]:
@@ -41,11 +41,12 @@ def card(header: Any, voxels_per_s: float | None) -> str:
 def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memory_limit: str) -> str:
     """Size, memory and time of the result to come."""
     shape = mrml.shape_kji(node) if region is None else tuple(b - a for a, b in reversed(region))
-    found = forecast.forecast(header, shape, voxels_per_s, memory_limit)
-    spacing = [s / f for s, f in zip(node.GetSpacing(), reversed(header.generator.factors), strict=True)]
+    factors = laid(header, node.GetSpacing())
+    found = forecast.forecast(header, shape, voxels_per_s, memory_limit, factors)
+    spacing = [s / f for s, f in zip(node.GetSpacing(), factors, strict=True)]
     about = _("about {time}") if found.timed else _("roughly {time} (not measured on this machine yet)")
     return _("Result: {name}, {size} voxels of {spacing} mm, {mb}. Memory: {memory}. Time: {time}.").format(
-        name=output_name(node.GetName(), header),
+        name=output_name(node.GetName(), factors),
         size=" x ".join(map(str, reversed(found.shape_kji))),
         spacing=" x ".join(f"{s:.2f}" for s in spacing),
         mb=forecast.in_words(found.output_bytes),

@@ -32,7 +32,7 @@ class WorkerClient:
     """`make` gives a new process whenever one is needed; it stays warm between jobs, and has one of them at a time."""
 
     def __init__(self, make: Callable[[], Process]):
-        self.make = make
+        self.make, self.patience_s = make, CANCEL_S
         self.process: Process | None = None
         self.hello: dict | None = None
         self.started = 0.0
@@ -65,7 +65,7 @@ class WorkerClient:
         return job_id
 
     def cancel(self, job_id: str, reason: str = "cancelled") -> None:
-        """Its owner is rid of the job at once. The worker has CANCEL_S to let go of it, and stays warm; else it is ended."""
+        """Its owner is rid of the job at once. The worker has a second to let go of it, and stays warm; else it is ended."""
         if job_id not in self.pending:
             return
         if job_id == self.current:
@@ -108,7 +108,7 @@ class WorkerClient:
             self._gone(code)
         elif self.hello is None and time.monotonic() - self.started > START_S:
             self._give_up(ResourceError(f"the worker has not answered within {START_S:g} s"))
-        elif self.cancelled_at is not None and time.monotonic() - self.cancelled_at > CANCEL_S:
+        elif self.cancelled_at is not None and time.monotonic() - self.cancelled_at > self.patience_s:
             self._forget_process().kill()
             self._go_on()
 

@@ -47,6 +47,7 @@ class Bench:
         if process is not None:  # not the worker that all share
             widget.panel.detach()
             widget.logic.client = worker_client.WorkerClient(process)
+            widget.logic.client.patience_s = 600.0  # however busy the machine
             widget.logic.client.listeners.append(widget.panel.on_hello)
         self.ui, self.panel, self.logic = widget.ui, widget.panel, widget.logic
         self.choose(self.ui.modelCombo, model)

@@ -16,7 +16,7 @@ import slicer
 import unhappy_scenarios
 from bench import OBLIQUE, Bench, model_files
 from fake_process import HELLO, FakeProcess
-from SRGAN3DSlicer import choices, preferences, worker_client
+from SRGAN3DSlicer import choices, preferences
 
 
 def first_look(bench: Bench) -> None:
@@ -85,9 +85,9 @@ def cancel_not_heeded(bench: Bench) -> None:
     process = bench.process
     bench.click()
     bench.click()
-    with mock.patch.object(worker_client, "CANCEL_S", 0.0):
-        time.sleep(0.01)
-        bench.logic.pump()
+    bench.logic.client.patience_s = 0.0
+    time.sleep(0.01)
+    bench.logic.pump()
     assert process.was_killed and bench.process is not process
     bench.logic.pump()
     assert bench.finish() is not None
@@ -126,7 +126,7 @@ def devices_by_name_and_why_not(bench: Bench) -> None:
 
 
 def the_coarse_axis_decides_on_the_model(bench: Bench) -> None:
-    """Slices along K: the model for slices is taken. Along I: not that, and a warning where it is chosen all the same."""
+    """Slices along K: the model for slices is taken. Along I: it is laid there, and the panel says so; the worker is told the same."""
     nothing_shipped = mock.patch.object(choices.model_card, "catalogue", dict)
     with nothing_shipped, model_files(("slice-x3", [3, 1, 1]), ("slice-x5", [5, 1, 1])) as (x3, x5):
         for path in (x3, x5):
@@ -140,7 +140,13 @@ def the_coarse_axis_decides_on_the_model(bench: Bench) -> None:
         assert "model slice-x3: 1x1x3" in bench.ui.warningLabel.text and bench.widget.parameters.model == x5
         bench.ui.inputSelector.setCurrentNode(bench.add_volume(name="sagittal", matrix=np.diag([4.8, 1, 1, 1])))
         assert bench.panel.header.name == "slice-x5"  # once chosen, it stays chosen
-        assert "refines axis K of the array only (1.00 mm), but the coarsest axis is I (4.80 mm)" in bench.ui.warningLabel.text
+        assert "sagittal SR 5x1x1, 220 x 48 x 40 voxels of 0.96 x 1.00 x 1.00 mm" in bench.ui.forecastLabel.text
+        assert "The slices lie along I of the array: the model is laid there" in bench.ui.warningLabel.text
+        bench.click()
+        assert bench.process.asked()["factors_ijk"] == [5, 1, 1]
+        bench.click()
+        bench.ui.inputSelector.setCurrentNode(bench.add_volume(name="nearly cubic", matrix=np.diag([1.2, 1, 1.1, 1])))
+        assert "refines axis K of the array only (1.10 mm), but the coarsest axis is I (1.20 mm)" in bench.ui.warningLabel.text
 
 
 def contrast_by_evidence_only(bench: Bench) -> None:

@@ -67,8 +67,8 @@ MODELS = {"t1-x2": CheckpointHeader("t1-x2", GeneratorConfig((2, 2, 2))), **{f"s
         ((1.0, 1.0, 3.2), "slice-x3"),
         ((0.8, 1.2, 4.0), "slice-x4"),
         ((0.5, 0.5, 6.0), "slice-x5"),
-        ((5.0, 1.0, 1.0), "t1-x2"),  # the slices lie along I: none of these would help
-        ((1.0, 3.0, 1.0), "t1-x2"),
+        ((5.0, 1.0, 1.0), "slice-x5"),  # the slices lie along I: the model is laid there
+        ((1.0, 3.0, 1.0), "slice-x3"),
         ((5.0, 1.0, 5.0), "t1-x2"),
     ],
 )
@@ -86,7 +86,8 @@ def test_suggestion_without_the_first() -> None:
     ("spacing_ijk", "words"),
     [
         ((1.0, 1.0, 3.0), []),
-        ((5.0, 1.0, 1.0), ["refines axis K of the array only (1.00 mm), but the coarsest axis is I (5.00 mm)"]),
+        ((5.0, 1.0, 1.0), ["The slices lie along I of the array"]),
+        ((1.2, 1.0, 1.1), ["refines axis K of the array only (1.10 mm), but the coarsest axis is I (1.20 mm)"]),
         ((1.0, 1.0, 1.0), ["finer along K than within the slices"]),
     ],
 )

@@ -76,7 +76,7 @@ def test_script_and_command_line_agree(
     assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
     assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-9
     assert out.GetAttribute("SRGAN3D.Model") == "tiny"
-    assert "% of the scan's range (RMS), assuming gaussian blur of MTF" in out.GetAttribute("SRGAN3D.Consistency")
+    assert "% of the scan's range (RMS), assuming" in out.GetAttribute("SRGAN3D.Consistency")
 
 
 def test_second_job_has_no_start(logic: Logic, scene: Any, add_volume: Any, tiny_model: Path) -> None:
@@ -123,12 +123,10 @@ def test_every_frame_of_a_sequence(logic: Logic, scene: Any, add_volume: Any, sm
         logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model), allFrames=True)
 
 
-def test_cancel_leaves_the_scene_and_the_worker(
-    scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancel_leaves_the_scene_and_the_worker(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
     """The owner is free at once, the worker within a tile (test_worker.py has its second); the next job is the same process's."""
-    monkeypatch.setattr(worker_client, "CANCEL_S", 30.0)  # however busy the machine
     logic = Logic(logic_module.new_process)
+    logic.client.patience_s = 60.0  # however busy the machine
     node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (60, 60, 60)).astype(np.float32))
     before, seen, errors = saved(scene), [], []
     run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append, onError=errors.append)
@@ -146,9 +144,7 @@ def test_cancel_leaves_the_scene_and_the_worker(
     assert gone(pid)
 
 
-def test_cancel_not_heeded_ends_the_process(
-    scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancel_not_heeded_ends_the_process(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
     """As a worker in a tile that takes long: nothing of it is left, its folder included, and the next job gets another."""
     logic = Logic(logic_module.new_process)
     node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (60, 60, 60)).astype(np.float32))
@@ -264,8 +260,8 @@ def test_what_can_be_seen_at_once_is_said_at_once(
         (JobError, "scalar volume is wanted", {"inputVolume": node, "outputVolume": labels}),
         (CheckpointError, "no such file", {"inputVolume": node, "model": "none"}),
         (CheckpointError, "truncated", {"inputVolume": node, "model": str(damaged)}),
-        (JobError, r"model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
-        (JobError, r"factors \(3, 3, 3\): model tiny has \(2, 2, 2\) \(I, J, K\)", {"inputVolume": node, "factors": 3}),
+        (JobError, r"factors \(2, 2, 1\): model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
+        (JobError, r"factors \(3, 3, 3\): model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": 3}),
         (VolumeError, "holes: holds NaN", {"inputVolume": holes}),
         (JobError, "0 volumes", {"inputVolume": []}),
     ):
