@@ -27,12 +27,14 @@ class CheckpointHeader:
     """Everything a checkpoint says about itself.
 
     `contrasts` and `spacing_range_mm` (LR, smallest and largest) tell what the model saw; `training_data` is one entry a
-    scan with its licence; `metrics` carries its protocol beside the numbers; `created` is an ISO date.
+    scan with its licence; `back_projection`: its output is meant to be made to give the scan back (`consistency.py`);
+    `metrics` carries its protocol beside the numbers; `created` is an ISO date.
     """
 
     name: str
     generator: GeneratorConfig
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    back_projection: bool = False
     normalisation: Literal["robust-p1-p99-foreground"] = "robust-p1-p99-foreground"
     contrasts: tuple[str, ...] = ()
     spacing_range_mm: tuple[float, float] = (0.0, 0.0)

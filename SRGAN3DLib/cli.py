@@ -137,7 +137,7 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
         make=lambda a: SuperResolveJob(
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
-            back_projection=not a.no_back_projection,
+            back_projection=False if a.no_back_projection else None,
         )
     )  # fmt: skip
     return verb

@@ -32,7 +32,8 @@ class SuperResolveJob:
     (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker hand each other. With `alpha` (0 to 1)
     `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the second. `factors_ijk`: the model's factors
     laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see `place_factors`.
-    `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`).
+    `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`); None:
+    as the model's header says.
     """
 
     input: str
@@ -47,7 +48,7 @@ class SuperResolveJob:
     ijk_to_ras: Matrix | None = None
     alpha: float | None = None
     factors_ijk: Factors | None = None
-    back_projection: bool = True
+    back_projection: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:

@@ -95,7 +95,7 @@ class SuperResolver:
         cancelled: Callable[[], bool] = lambda: False,
         roi_ijk: Sequence[Sequence[int]] | None = None,
         factors_ijk: Sequence[int] | None = None,
-        back_projection: bool = True,
+        back_projection: bool | None = None,
     ) -> Result:
         """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk` and
         `back_projection` are those of `jobs.SuperResolveJob`.
@@ -115,7 +115,8 @@ class SuperResolver:
         scale = IntensityScale.fit(volume.array)
         blurs, assumes = assumed(blur, blur_info["mtf_kji"], blur_info["source"])
         operator = Degradation(self.factors, blurs) if blurs is not None else None
-        back_projection = back_projection and operator is not None
+        wanted = self.header.back_projection if back_projection is None else back_projection
+        back_projection = wanted and operator is not None
         wide = _grown(box, reach(operator) if operator and back_projection else (0, 0, 0), volume.geometry.shape_kji)
         crop, inner = self._with_halo(volume.array, wide)
         output, ran, fallbacks = self._run(crop, mtf, scale, on_progress, cancelled)

@@ -343,6 +343,7 @@ class Trainer:
             name=name.removesuffix(".safetensors"),
             generator=config.generator,
             degradation=config.degradation,
+            back_projection=config.generator.blur_aware,
             contrasts=tuple(sorted({s.contrast for s in scans.values() if s.contrast})),
             spacing_range_mm=(min(spacings), max(spacings)),
             training_data=tuple({"file": path.name, "subject": s.subject, "licence": s.licence} for path, s in sorted(scans.items())),

@@ -9,8 +9,12 @@ import pytest
 from grids import OBLIQUE
 from scipy import ndimage
 
+from SRGAN3DLib.checkpoint import Checkpoint
+from SRGAN3DLib.checkpoint_header import CheckpointHeader
+from SRGAN3DLib.configs import preset
 from SRGAN3DLib.consistency import EDGE, assumed, consistency, gaussian_of, give_back, likely_blur, reach
 from SRGAN3DLib.degradations import AxisBlur, Degradation
+from SRGAN3DLib.networks import Generator
 from SRGAN3DLib.super_resolver import SuperResolver
 from SRGAN3DLib.volume import Volume
 
@@ -106,3 +110,19 @@ def test_the_likely_blur_has_the_transfer() -> None:
     assert [likely_blur(m).kind for m in (0.3, 0.6, 0.9)] == ["gaussian", "box", "sinc"]
     for mtf in (0.25, 0.41, 0.55, 0.64, 0.75, 0.85, 1.0):
         assert likely_blur(mtf).mtf == pytest.approx(mtf, abs=2e-3)
+
+
+def test_the_checkpoint_says_whether_it_is_done(small_head: np.ndarray) -> None:
+    config = preset("fast")
+    network = Generator(config)
+    volume = Volume.from_array(small_head[:20, :20, :20], OBLIQUE)
+    results = {}
+    for wanted in (False, True):
+        resolver = SuperResolver(Checkpoint(CheckpointHeader("m", config, back_projection=wanted), network.state_dict()), "cpu", "fp32")
+        results[wanted] = resolver(volume, "box")
+        assert results[wanted].info["consistency"]["back_projection"] is wanted
+    assert results[True].info["consistency"]["rms_of_range"] < 1e-6 < results[False].info["consistency"]["rms_of_range"]
+    assert resolver(volume, "box", back_projection=False).volume.array.tobytes() == results[False].volume.array.tobytes()
+    assert resolver(volume, "unknown").info["consistency"]["back_projection"] is False
+    region = resolver(volume, "box", roi_ijk=((3, 9), (0, 20), (5, 17))).volume.array
+    assert np.abs(region - results[True].volume.array[10:34, :, 6:18]).max() < 1e-3

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import SRGAN3DLib
+from SRGAN3DLib.checkpoint_header import catalogue, file_hash, read_header
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 4_200_000  # bytes; the Extensions Index allows 100 MB for the whole repository
@@ -97,3 +98,17 @@ def test_nothing_names_one_machine() -> None:
             lines = enumerate(data.decode("utf-8").splitlines(), 1)
             found += [f"{path.relative_to(ROOT)}:{number}" for number, line in lines if places.search(line)]
     assert found == []
+
+
+def test_the_readme_shows_the_models_as_they_are() -> None:
+    script = {"__name__": "model_table", "__file__": str(ROOT / "benchmarks" / "model_table.py")}
+    exec(read("benchmarks/model_table.py"), script)
+    assert script["table"]() in read("README.md"), "python benchmarks/model_table.py --write"
+
+
+def test_every_model_has_its_card_and_is_small() -> None:
+    for name, path in catalogue().items():
+        card = path.with_suffix(".md").read_text(encoding="utf-8")
+        assert file_hash(path) in card and card.startswith(f"# {name}\n")
+        assert path.stat().st_size <= 4_000_000
+        assert read_header(path).metrics["by_blur_told"]

@@ -42,7 +42,10 @@ def card(header: CheckpointHeader, sha256: str) -> str:
     ]
     lines += [f"- **File**: `{header.name}.safetensors`, SHA-256 `{sha256}`, licence {header.licence}."]
     kind = f"{g.features} features, {g.blocks} residual blocks, norm {g.norm}, upsampling {g.upsampling}"
-    lines += [f"- **Network**: {kind}, interpolation residual {g.interpolation_residual}, told the blur {g.blur_aware}."]
+    lines += [
+        f"- **Network**: {kind}, interpolation residual {g.interpolation_residual}, told the blur {g.blur_aware}, "
+        f"made to give the scan back {header.back_projection}."
+    ]
     made_for = f"{header.degradation.kind} blur (box, gaussian, k-space, and widths between)"
     lines += [f"- **Made for**: {made_for}, LR spacing {low:.2f} to {high:.2f} mm."]
     lines += ["- **Not for**: diagnosis. What it adds is inferred, not measured."]
