@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).parent / "models" / "blur-estimator.json"
 BANDS = np.linspace(0, 1, 17)  # of Nyquist
 REACH = 5  # neighbours looked at on either side of an edge
 QUANTILES = (0.995, 0.98, 0.92)
-RANGE = (0.2, 1.0)  # of the estimates
+RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
 LEAST_VOXELS = 16  # along an axis, for an estimate
 
 
