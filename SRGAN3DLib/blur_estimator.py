@@ -21,6 +21,7 @@ BANDS = np.linspace(0, 1, 17)  # of Nyquist
 REACH = 5  # neighbours looked at on either side of an edge
 QUANTILES = (0.995, 0.98, 0.92)
 RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
+APART = 0.22  # axes whose estimates differ by more do not share their blur
 LEAST_VOXELS = 16  # along an axis, for an estimate
 
 
@@ -46,10 +47,13 @@ def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float
 
 def combine(fitted: dict, features: np.ndarray) -> np.ndarray:
     """Features (axes, 55) -> MTF (axes,). Where several axes were blurred they mostly share their blur: the level comes from their
-    mean features, and half of what each axis says of itself against the others."""
+    mean features, and half of what each axis says of itself against the others. An axis much softer than another was interpolated
+    long before; what the scanner's blur was, the sharpest tells."""
     own = _regress(fitted["axis"], features)
     if len(features) > 1:
         own = _regress(fitted["mean"], features.mean(axis=0)) + 0.5 * (own - own.mean())
+        if np.ptp(np.minimum(own, RANGE[1])) > APART:
+            own = np.full_like(own, own.max())
     return np.asarray(np.clip(own, *RANGE))
 
 

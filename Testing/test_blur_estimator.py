@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SRGAN3DLib.blur_estimator import axis_features, estimate_mtf
+from SRGAN3DLib.blur_estimator import RANGE, axis_features, combine, estimate_mtf
 from SRGAN3DLib.degradations import AxisBlur, Degradation
 from SRGAN3DLib.volume import Volume
 
@@ -40,12 +40,24 @@ def estimate(array: np.ndarray, *blurs: AxisBlur) -> np.ndarray:
     return np.array(found)
 
 
-def test_more_blur_gives_less_transfer(fine_head: np.ndarray) -> None:
+def test_more_blur_gives_less_transfer(fine_head: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures are those of real scans; on a made-up one box and kspace are both told from gaussian, not from each other."""
+    monkeypatch.setattr("SRGAN3DLib.blur_estimator.RANGE", (0.0, 1.0))  # the floor would hide what is looked at here
     gaussian, box, kspace = (estimate(fine_head, AxisBlur(kind)).mean() for kind in ("gaussian", "box", "kspace"))  # type: ignore[arg-type]
     assert gaussian + 0.05 < min(box, kspace)
     widths = [estimate(fine_head, AxisBlur("gaussian", width)).mean() for width in (0.7, 1.0, 1.4)]
     assert widths[0] > widths[1] + 0.03 and widths[1] > widths[2] + 0.03
+
+
+def test_a_floor_and_a_ceiling(fine_head: np.ndarray) -> None:
+    assert estimate(fine_head, AxisBlur("gaussian", 2.0)) == pytest.approx([RANGE[0]] * 3)
+
+
+def test_an_axis_interpolated_before_does_not_decide() -> None:
+    one = {"centre": [0.0], "scale": [1.0], "weights": [1.0], "intercept": 0.0}  # the feature is the estimate
+    fitted = {"axis": one, "mean": one}
+    assert combine(fitted, np.array([[0.6], [0.7], [0.65]])) == pytest.approx([0.625, 0.675, 0.65])
+    assert combine(fitted, np.array([[0.3], [0.9], [0.8]])) == pytest.approx([2 / 3 + 0.5 * (0.9 - 2 / 3)] * 3)
 
 
 def test_units_and_turns_do_not_matter(fine_head: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from SRGAN3DLib.intensity import IntensityScale
 from SRGAN3DLib.scans import find_scans
 
 SCALES = (1.0, 1.15, 1.33)
-RIDGE = 3.0  # of 1, 3, 10, 30 the best on subjects left out
+RIDGES = (3.0, 10.0, 30.0, 100.0)  # the best on subjects left out is taken, for each set of weights
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ def _degraded(subject: str, array: np.ndarray, factors: Factors, draws: int, rng
     return rows
 
 
-def ridge(x: np.ndarray, y: np.ndarray) -> dict:
+def ridge(x: np.ndarray, y: np.ndarray, strength: float) -> dict:
     centre, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     z = np.clip((x - centre) / scale, -4, 4)
-    weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - y.mean()))
+    weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean()))
     return {"centre": centre, "scale": scale, "weights": weights, "intercept": y.mean()}
 
 
-def fit(rows: list[Row]) -> dict:
-    fitted = {"axis": ridge(np.concatenate([r.features for r in rows]), np.concatenate([r.mtf for r in rows]))}
+def fit(rows: list[Row], strength: float) -> dict:
+    fitted = {"axis": ridge(np.concatenate([r.features for r in rows]), np.concatenate([r.mtf for r in rows]), strength)}
     if len(rows[0].mtf) > 1:
-        fitted["mean"] = ridge(np.stack([r.features.mean(axis=0) for r in rows]), np.array([r.mtf.mean() for r in rows]))
+        fitted["mean"] = ridge(np.stack([r.features.mean(axis=0) for r in rows]), np.array([r.mtf.mean() for r in rows]), strength)
     return fitted
 
 
@@ -87,9 +87,9 @@ def rms(fitted: dict, rows: list[Row]) -> float:
     return float(np.sqrt(np.mean(np.concatenate([(combine(fitted, r.features) - r.mtf) ** 2 for r in rows]))))
 
 
-def left_out(rows: list[Row]) -> dict[str, float]:
+def left_out(rows: list[Row], strength: float) -> dict[str, float]:
     subjects = sorted({r.subject for r in rows})
-    return {s: round(rms(fit([r for r in rows if r.subject != s]), [r for r in rows if r.subject == s]), 3) for s in subjects}
+    return {s: round(rms(fit([r for r in rows if r.subject != s], strength), [r for r in rows if r.subject == s]), 3) for s in subjects}
 
 
 def main() -> None:
@@ -102,9 +102,12 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     rows = rows_of(args.data, {"isotropic": 8, "coarse": 3, "slices": 1}, SCALES, rng)
     tests = [rows_of(folder, {}, (1.0,), rng) for folder in args.test]
-    facts: dict = {"seed": args.seed, "ridge": RIDGE, "created": datetime.date.today().isoformat()}
+    facts: dict = {"seed": args.seed, "created": datetime.date.today().isoformat()}
     for name, mine in rows.items():
-        fitted, errors = fit(mine), left_out(mine)
+        tried = {strength: left_out(mine, strength) for strength in RIDGES}
+        strength = min(RIDGES, key=lambda s: np.mean(list(tried[s].values())))
+        fitted, errors = fit(mine, strength), tried[strength]
+        print(f"{name}: ridge {strength} of", {s: round(float(np.mean(list(e.values()))), 3) for s, e in tried.items()})
         print(f"{name}: RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}")
         for row in (row for test in tests for row in test[name]):
             shown = ", ".join(f"{v:.2f}" for v in combine(fitted, row.features))
@@ -113,7 +116,7 @@ def main() -> None:
             if test[name]:
                 print(f"{name}: RMS error on {folder}: {rms(fitted, test[name]):.3f}")
         lists = {part: {key: np.asarray(value).round(6).tolist() for key, value in one.items()} for part, one in fitted.items()}
-        facts[name] = lists | {"rms_left_out": errors}
+        facts[name] = lists | {"rms_left_out": errors, "ridge": strength}
     if args.write:
         WEIGHTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
