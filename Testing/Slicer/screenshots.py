@@ -13,6 +13,7 @@ WIDTH = 460
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     import importlib.util
 
     import slicer
