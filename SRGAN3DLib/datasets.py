@@ -225,15 +225,20 @@ def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
 
 def degrade_patch(array: np.ndarray, blurs: list[AxisBlur], factors: list[int], start: list[int], patch: int) -> np.ndarray:
     """The LR patch at `start`, exactly as it would be cut from the degraded whole volume, at a fraction of the work."""
+    rows = [blur.matrix(n, f)[s : s + patch] for n, blur, f, s in zip(array.shape, blurs, factors, start, strict=True)]
+    return through(array, rows, 1e-7)
+
+
+def through(array: np.ndarray, rows: list[np.ndarray], least: float) -> np.ndarray:
+    """One matrix an axis applied to (K, J, I), only to what they need of it (weights above `least`); the one that shrinks most first."""
     work = []
-    for axis, (blur, f, s) in enumerate(zip(blurs, factors, start, strict=True)):
-        rows = blur.matrix(array.shape[axis], f)[s : s + patch]
-        columns = np.flatnonzero(np.abs(rows).max(axis=0) > 1e-7)
+    for axis, matrix in enumerate(rows):
+        columns = np.flatnonzero(np.abs(matrix).max(axis=0) > least)
         first, last = columns[0], columns[-1] + 1
-        work.append((len(rows) / (last - first), axis, slice(first, last), np.asarray(rows[:, first:last], np.float32)))
-    array = array[tuple(item[2] for item in work)]
-    for _, axis, _, rows in sorted(work, key=lambda item: (item[0], item[1])):
-        array = np.moveaxis(np.tensordot(rows, array, axes=(1, axis)), 0, axis)
+        work.append((len(matrix) / (last - first), axis, slice(first, last), np.asarray(matrix[:, first:last], np.float32)))
+    array = array[tuple(part for _, _, part, _ in work)]
+    for _, axis, _, matrix in sorted(work, key=lambda item: item[:2]):
+        array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
     return array
 
 

@@ -8,6 +8,7 @@ the Kronecker product of its axes, its pseudo-inverse is the product of theirs: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -77,27 +78,28 @@ def _scatter_mirrored(rows: np.ndarray, r: int, j: np.ndarray, weights: np.ndarr
     np.add.at(rows[r], np.clip(j, 0, n - 1), weights / weights.sum())
 
 
-def _box_rows(m: int, factor: int, width: float) -> np.ndarray:
+def _local_rows(m: int, factor: int, reach: int, kernel: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Each row is `kernel` of the HR voxels' distances from the LR cell's centre, as far as `reach` of them, mirrored at the border."""
     rows = np.zeros((m, m * factor))
-    half = width * factor / 2
-    reach = int(np.ceil(half)) + factor
     for r in range(m):
         centre = factor * r + (factor - 1) / 2
         j = np.arange(int(np.floor(centre)) - reach, int(np.ceil(centre)) + reach + 1)
-        overlap = np.minimum(j + 0.5, centre + half) - np.maximum(j - 0.5, centre - half)
-        _scatter_mirrored(rows, r, j, np.clip(overlap, 0, None))
+        _scatter_mirrored(rows, r, j, kernel(j - centre))
     return rows
+
+
+def _box_rows(m: int, factor: int, width: float) -> np.ndarray:
+    half = width * factor / 2
+
+    def overlap(x: np.ndarray) -> np.ndarray:
+        return np.clip(np.minimum(x + 0.5, half) - np.maximum(x - 0.5, -half), 0, None)
+
+    return _local_rows(m, factor, int(np.ceil(half)) + factor, overlap)
 
 
 def _gaussian_rows(m: int, factor: int, width: float) -> np.ndarray:
-    rows = np.zeros((m, m * factor))
     sigma = width * factor / FWHM_PER_SIGMA
-    reach = int(np.ceil(4 * sigma)) + factor
-    for r in range(m):
-        centre = factor * r + (factor - 1) / 2
-        j = np.arange(int(np.floor(centre)) - reach, int(np.ceil(centre)) + reach + 1)
-        _scatter_mirrored(rows, r, j, np.exp(-0.5 * ((j - centre) / sigma) ** 2))
-    return rows
+    return _local_rows(m, factor, int(np.ceil(4 * sigma)) + factor, lambda x: np.asarray(np.exp(-0.5 * (x / sigma) ** 2)))
 
 
 def _kspace_rows(m: int, factor: int, edge: float) -> np.ndarray:
@@ -113,17 +115,14 @@ def _kspace_rows(m: int, factor: int, edge: float) -> np.ndarray:
 
 def _sinc_rows(m: int, factor: int, edge: float) -> np.ndarray:
     """The kernel of `_kspace_rows` for endless scans, under a cosine-squared window."""
-    rows = np.zeros((m, m * factor))
     k = np.linspace(0, 1, 129)
-    window = 1 - (1 - edge) * np.sin(0.5 * np.pi * k) ** 2
-    reach = LOBES * factor
-    for r in range(m):
-        centre = factor * r + (factor - 1) / 2
-        j = np.arange(int(np.floor(centre)) - reach, int(np.ceil(centre)) + reach + 1)
-        x = (j - centre) / factor
-        kernel = (np.cos(np.pi * np.outer(x, k)) * window) @ _trapezoid(len(k))
-        _scatter_mirrored(rows, r, j, kernel * np.cos(0.5 * np.pi * x / (LOBES + 0.5)) ** 2)
-    return rows
+    weights = (1 - (1 - edge) * np.sin(0.5 * np.pi * k) ** 2) * _trapezoid(len(k))
+
+    def kernel(x: np.ndarray) -> np.ndarray:
+        x = x / factor
+        return np.asarray(np.cos(np.pi * np.outer(x, k)) @ weights * np.cos(0.5 * np.pi * x / (LOBES + 0.5)) ** 2)
+
+    return _local_rows(m, factor, LOBES * factor, kernel)
 
 
 def _trapezoid(n: int) -> np.ndarray:

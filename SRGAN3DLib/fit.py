@@ -24,7 +24,7 @@ import numpy as np
 from .checkpoint import Checkpoint
 from .checkpoint_header import catalogue, file_hash, find_model, read_header
 from .configs import LARGEST_FACTOR, UNKNOWN_MTF, DegradationConfig, Factors, GeneratorConfig, TrainConfig, preset
-from .datasets import FOREGROUND, TrainingSet, TrainingVolume
+from .datasets import FOREGROUND, TrainingSet, TrainingVolume, through
 from .degradations import FWHM_PER_SIGMA, AxisBlur
 from .errors import JobError, VolumeError
 from .events import Log, Report
@@ -132,7 +132,7 @@ class SlicePatches(TrainingSet):
                 start = _start(at[axis], n, p, rng)
                 low[axis] = high[axis] = np.eye(p, n, start)
         flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3))
-        lr, hr = (np.ascontiguousarray(_through(volume.array, rows).transpose(way)[flips]) for rows in (low, high))
+        lr, hr = (np.ascontiguousarray(through(volume.array, rows, 1e-4).transpose(way)[flips]) for rows in (low, high))
         return lr, hr, self._told(np.ones(3), rng)
 
     def _told(self, mtf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -144,19 +144,6 @@ class SlicePatches(TrainingSet):
 def _start(at: float, n: int, patch: int, rng: np.random.Generator) -> int:
     """The first of `patch` rows of `n` about the place `at` (0 to 1)."""
     return int(np.clip(at * n - patch * rng.random(), 0, n - patch))
-
-
-def _through(array: np.ndarray, rows: list[np.ndarray]) -> np.ndarray:
-    """One matrix an axis applied to (K, J, I), only to what they need of it; the one that shrinks most first."""
-    work = []
-    for axis, matrix in enumerate(rows):
-        columns = np.flatnonzero(np.abs(matrix).max(axis=0) > 1e-4)
-        first, last = columns[0], columns[-1] + 1
-        work.append((len(matrix) / (last - first), axis, slice(first, last), np.asarray(matrix[:, first:last], np.float32)))
-    array = array[tuple(part for _, _, part, _ in work)]
-    for _, axis, _, matrix in sorted(work, key=lambda item: item[:2]):
-        array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
-    return array
 
 
 # ---------------------------------------------------------------- the job

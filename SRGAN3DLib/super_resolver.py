@@ -149,13 +149,9 @@ class SuperResolver:
 
     def _with_halo(self, array: np.ndarray, box: Box) -> tuple[np.ndarray, tuple[slice, ...]]:
         """What the network must see for `box` to come out as from the whole volume, and where in its output the box lies."""
-        outer, inner = [], []
         halo = [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]  # + 1: shares reach into their neighbours
-        for (start, stop), h, n, f in zip(box, halo, array.shape, self.factors, strict=True):
-            first = max(0, start - h)
-            outer.append(slice(first, min(n, stop + h)))
-            inner.append(slice((start - first) * f, (stop - first) * f))
-        return array[tuple(outer)], tuple(inner)
+        outer = _grown(box, halo, array.shape)
+        return array[_slices(outer)], _slices(box, outer, self.factors)
 
     def _run(
         self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, on_progress: Report, cancelled: Callable[[], bool]

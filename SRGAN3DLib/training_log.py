@@ -36,17 +36,21 @@ TAGS = {  # of a step's figures, in TensorBoard
 }
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log, up to a torn one; none where there is no log."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
 def open_log(path: Path, step: int) -> IO[str]:
     """Open a JSON-lines log to append after the line of `step`; later lines (of a killed run) and a torn last line go."""
     if path.exists():
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except ValueError:
-                break
-        write_text(path, "".join(kept))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step))
     with told(path):
         return path.open("a", encoding="utf-8")
 

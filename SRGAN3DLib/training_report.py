@@ -20,6 +20,7 @@ from .files import whole_file, write_text
 from .interpolation import interpolate
 from .pictures import comparison
 from .protocol import Case
+from .training_log import read_log
 from .validation import super_resolve, validation_cases
 
 MODELS = {"SR": "model.safetensors", "SR sharp": "model-sharp.safetensors"}
@@ -34,7 +35,7 @@ def write_report(run: str | Path) -> Path:
         config = from_json(TrainConfig, json.loads((run / "config.json").read_text(encoding="utf-8")), str(run / "config.json"))
     except (OSError, ValueError) as error:
         raise JobError(f"{run}: not the folder of a training run ({error})") from None
-    steps, validations = _rows(run / "metrics.jsonl"), _rows(run / "validation.jsonl")
+    steps, validations = read_log(run / "metrics.jsonl"), read_log(run / "validation.jsonl")
     lines = [f"# Training run {run.resolve().name}", "", *_what(config, steps), *_data(run, config)]
     if steps:
         _curves(run / "curves.png", config, steps, validations)
@@ -42,17 +43,6 @@ def write_report(run: str | Path) -> Path:
     lines += [*_table(config, validations), *_pictures(run, config)]
     write_text(run / "report.md", "\n".join(lines).rstrip() + "\n")
     return run / "report.md"
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; none where there is no log."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def _what(config: TrainConfig, steps: list[dict[str, Any]]) -> list[str]:

@@ -24,7 +24,8 @@ from SRGAN3DLib.geometry import Geometry
 from SRGAN3DLib.protocol import Case
 from SRGAN3DLib.super_resolver import SuperResolver
 from SRGAN3DLib.trainer import Trainer
-from SRGAN3DLib.volume import Volume, list_volumes
+from SRGAN3DLib.validation import validation_cases
+from SRGAN3DLib.volume import Volume
 
 KINDS = ("box", "gaussian", "kspace")
 WRONG = {"box": "kspace", "gaussian": "kspace", "kspace": "gaussian"}
@@ -61,15 +62,6 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "deeper: 10 blocks": _network(blocks=10),
     "patches half as wide, 8 times as many": lambda c: replace(c, patch=c.patch // 2, batch=8 * c.batch),
 }
-
-
-def boxes(folder: str, side: int, factors: tuple[int, int, int]) -> list[Case]:
-    cases = []
-    for path in list_volumes(Path(folder)):
-        array = Volume.read(path).array
-        middle = tuple(slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in array.shape)
-        cases += [Case.make(path.name, array[middle], factors, kind) for kind in KINDS]
-    return cases
 
 
 def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]], back: bool = True) -> dict[str, dict[str, float]]:
@@ -117,7 +109,8 @@ def main() -> None:
     parser.add_argument("--box", type=int, default=80)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=tuple(VARIANTS), help="these rows alone")
     args = parser.parse_args()
-    cases, rows = boxes(args.validation, args.box, (2, 2, 2)), []
+    judged = replace(training_preset("fast", args.data, str(args.out), args.validation), validation_box=args.box)
+    cases, rows = list(validation_cases(judged, args.out)), []
     facts = (
         f"`python benchmarks/ablation.py --data train --validation validation/isotropic --steps {args.steps} --patch {args.patch} "
         f"--batch {args.batch} --box {args.box}`; seed 0, x2, torch {torch.__version__}, {platform.machine()}, from scratch, short runs: "
