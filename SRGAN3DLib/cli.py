@@ -10,16 +10,16 @@ import json
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .configs import PRESETS, TrainConfig, from_json, training_preset
+from .configs import PRESETS, read_train_config, training_preset
 from .errors import JobError
 from .events import Failed
 from .jobs import (
     DEFAULT_MODEL,
     DEGRADATIONS,
+    FLIPS,
     PRECISIONS,
     BlendJob,
     DemoJob,
@@ -115,6 +115,11 @@ def _compute_options(verb: argparse.ArgumentParser, memory: bool = True) -> None
         verb.add_argument("--memory-limit", metavar="SIZE", help="for the whole process, such as 4G or 1500M (default: what is free)")
 
 
+def _flips(verb: argparse.ArgumentParser) -> None:
+    text = "mean over mirrored views of the scan: a little better in as many times the time (default: 1, the scan as it is)"
+    verb.add_argument("--flips", type=int, default=1, choices=FLIPS, help=text)
+
+
 BLUR_HELP = "the scan's blur: auto (estimated), unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or mm (2.4mm) (default: auto)"
 
 
@@ -132,12 +137,13 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument("--factors", help="the model's factors laid along I,J,K, such as 4,1,1 for slice-x4 (default: along the thick axis)")
     verb.add_argument("--no-back-projection", action="store_true", help="the network's output as it is, not made to give the scan back")
+    _flips(verb)
     verb.add_argument("--alpha", type=float, help="blend the pair --model FAITHFUL,SHARP: 0 is the first, 1 the second")
     verb.set_defaults(
         make=lambda a: SuperResolveJob(
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
-            back_projection=False if a.no_back_projection else None,
+            back_projection=False if a.no_back_projection else None, flips=a.flips,
         )
     )  # fmt: skip
     return verb
@@ -153,10 +159,11 @@ def _evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--blur", default="auto", help="what the model is told: as for super-resolve, or known (the degradation's own)")
     verb.add_argument("--out", required=True, metavar="REPORT", help="a folder for report.json, report.md and the pictures")
     verb.add_argument("--no-panels", action="store_true", help="no pictures")
+    _flips(verb)
     _compute_options(verb)
     verb.set_defaults(
         make=lambda a: EvaluateJob(
-            a.model, a.data, a.out, tuple(a.degradation.split(",")), a.blur, a.device, a.precision, a.memory_limit, not a.no_panels
+            a.model, a.data, a.out, tuple(a.degradation.split(",")), a.blur, a.device, a.precision, a.memory_limit, not a.no_panels, a.flips
         )
     )
     return verb
@@ -259,11 +266,7 @@ def _train(verbs: Any) -> argparse.ArgumentParser:
 def _train_job(args: argparse.Namespace) -> TrainJob:
     factors = parse_factors(args.factors)
     if args.config:
-        try:
-            text = Path(args.config).read_text(encoding="utf-8")
-            base = from_json(TrainConfig, json.loads(text), args.config)
-        except (OSError, ValueError) as error:
-            raise JobError(f"{args.config}: not a readable configuration ({error})") from None
+        base = read_train_config(args.config)
         share = 0.0 if args.validation else base.validation_share
         base = replace(base, data=args.data, out=args.out, validation=args.validation, validation_share=share)
     else:

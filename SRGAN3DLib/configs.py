@@ -7,10 +7,12 @@ value outside its choices is a `JobError`. Triples run over the array axes (K, J
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .errors import JobError
@@ -235,6 +237,15 @@ class TrainConfig:
             f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; larger ones are wanted",
         )
         _check(min(self.validate_every, self.save_every, self.r1_every) >= 1, "every interval is at least 1")
+
+
+def read_train_config(path: str | Path) -> TrainConfig:
+    """A run's config.json; raises `JobError` naming the file where it cannot be read or is none."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path}: not a readable configuration ({error})") from None
+    return from_json(TrainConfig, data, str(path))
 
 
 PRESETS = ("paper", "fast", "large")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .degradations import FWHM_PER_SIGMA, AxisBlur, Degradation
+from .jobs import DEGRADATIONS
 
 MOST_VOXELS = 250_000  # of the scan, in slices spread over it: a percent of a run's time, and little memory
 LEAST_SLICES = 8
@@ -45,7 +46,7 @@ def assumed(blur: str, mtf_kji: Triple | None, source: str) -> tuple[tuple[AxisB
 
     `blur` is what was asked (a kind by name is taken at its word), `mtf_kji` and `source` what came of it.
     """
-    if blur in ("gaussian", "box", "kspace"):
+    if blur in DEGRADATIONS:
         one = AxisBlur("sinc") if blur == "kspace" else AxisBlur(blur)  # type: ignore[arg-type]
         return (one, one, one), f"{blur} blur, as given"
     if mtf_kji is None:

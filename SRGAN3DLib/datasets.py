@@ -20,6 +20,7 @@ from .degradations import AxisBlur, Draw, sample
 from .errors import ResourceError, SRGAN3DError, VolumeError
 from .geometry import Geometry
 from .intensity import IntensityScale
+from .jobs import DEGRADATIONS
 from .memory import available_bytes, megabytes
 from .protocol import Case
 from .scans import Scan, find_scans, lay, no_way, orders_allowed
@@ -219,7 +220,7 @@ def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
     volume, _, warnings = lay(scan, scan.read(), factors)
     middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in volume.array.shape)
     array = volume.array[middle].copy()  # the rest of the scan need not be kept
-    kinds = ("box", "gaussian", "kspace") if kind == "random" else (kind,)
+    kinds = DEGRADATIONS if kind == "random" else (kind,)
     return [Case.make(scan.name, array, factors, name) for name in kinds], warnings
 
 

@@ -45,7 +45,7 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
             truth, axes_kji, doubts = lay(scan, scan.read(), resolver.header.generator.factors)
             for done, degradation in enumerate(job.degradations):
                 report(Progress("evaluating", index * len(job.degradations) + done, len(scans) * len(job.degradations)))
-                row, result, case = score_one(resolver, truth, scan.name, degradation, job.blur, cancelled)
+                row, result, case = score_one(resolver, truth, scan.name, degradation, job.blur, cancelled, flips=job.flips)
                 row |= {"axes_kji": axes_kji, "warnings": doubts + row["warnings"]}
                 rows.append(row)
                 report(Log(f"{row['scan']} {degradation}: gain {row['psnr_gain']:+.2f} dB, SSIM {row['ssim_gain']:+.4f}"))
@@ -59,30 +59,30 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
             failed.append(str(error))
     if not rows:
         raise VolumeError(f"{job.data}: no scan could be scored ({'; '.join(failed) or 'none found'})")
-    summary = summary_of(resolver, rows, job.blur, failed)
+    summary = summary_of(resolver, rows, job.blur, failed, job.flips)
     write_text(target, json.dumps(summary, indent=1) + "\n")
     write_text(target.with_suffix(".md"), markdown(summary))
     return {**summary, "report": str(target)}
 
 
-def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], blur: str, failed: list[str]) -> dict[str, Any]:
+def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], blur: str, failed: list[str], flips: int = 1) -> dict[str, Any]:
     """What report.json holds: which model file was scored how, told what of the blur, and every row."""
     return {
-        "protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": blur,
+        "protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": blur, "flips": flips,
         "version": __version__, "mean": means(rows), "scans": rows, "failed": failed,
     }  # fmt: skip
 
 
 def score_one(
     resolver: SuperResolver, truth: Volume, name: str, degradation: str, blur: str, cancelled: Callable[[], bool] = lambda: False,
-    on_progress: Report = lambda event: None,
+    on_progress: Report = lambda event: None, flips: int = 1,
 ) -> tuple[dict[str, Any], Result, Case]:  # fmt: skip
     """Degrade one scan, super-resolve it, score it. The row says what the model was told of the blur, and whether that was right."""
     factors: Factors = resolver.header.generator.factors
     case = Case.make(name, truth.array, factors, degradation)
     lr = truth.with_array(case.lr, truth.geometry.coarsen(factors))
     name_told = degradation if blur == "known" else blur
-    result = resolver(replace(lr, notes=()), name_told, on_progress, cancelled, factors_ijk=factors[::-1])
+    result = resolver(replace(lr, notes=()), name_told, on_progress, cancelled, factors_ijk=factors[::-1], flips=flips)
     row = case.report(result.volume.array)
     true_mtf = Degradation.named(degradation, factors).mtf
     told_mtf = result.info["blur"]["mtf_kji"]
@@ -112,7 +112,8 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def markdown(summary: dict[str, Any]) -> str:
     """The report for people."""
     lines = [f"# {summary['model']}", ""]
-    lines += [f"Model file SHA-256 {summary['sha256']}; blur told: {summary['blur_told']}; SRGAN3D {summary['version']}.", ""]
+    how = f"blur told: {summary['blur_told']}; mirrored views: {summary['flips']}"
+    lines += [f"Model file SHA-256 {summary['sha256']}; {how}; SRGAN3D {summary['version']}.", ""]
     lines += [
         summary["protocol"] + ".",
         "",

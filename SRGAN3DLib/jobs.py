@@ -14,11 +14,18 @@ from .errors import JobError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
+FLIPS = (1, 2, 4, 8)
 DEFAULT_MODEL = "t1-x2"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
 Range = tuple[int, int]
+
+
+def check_flips(flips: int) -> int:
+    if flips not in FLIPS:
+        raise JobError(f"flips {flips}: {', '.join(map(str, FLIPS[:-1]))} or {FLIPS[-1]} mirrored views are wanted")
+    return flips
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class SuperResolveJob:
     `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the second. `factors_ijk`: the model's factors
     laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see `place_factors`.
     `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`); None:
-    as the model's header says.
+    as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
     """
 
     input: str
@@ -49,8 +56,10 @@ class SuperResolveJob:
     alpha: float | None = None
     factors_ijk: Factors | None = None
     back_projection: bool | None = None
+    flips: int = 1
 
     def __post_init__(self) -> None:
+        check_flips(self.flips)
         if not self.input or not self.output:
             raise JobError(f"input {self.input!r} and output {self.output!r} must both be named")
         split_models(self.model, self.alpha)
@@ -60,7 +69,7 @@ class SuperResolveJob:
 class EvaluateJob:
     """Score `model` by the protocol on every isotropic-truth scan of `data` (file or folder); the report goes to folder `out`.
 
-    `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own.
+    `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own; `flips` as there.
     """
 
     model: str
@@ -72,8 +81,10 @@ class EvaluateJob:
     precision: Precision = "auto"
     memory_limit: str | None = None
     panels: bool = True
+    flips: int = 1
 
     def __post_init__(self) -> None:
+        check_flips(self.flips)
         for name in self.degradations:
             if name not in DEGRADATIONS:
                 raise JobError(f"degradation {name!r}: choose from {', '.join(DEGRADATIONS)}")

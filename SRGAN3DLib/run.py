@@ -128,7 +128,7 @@ def _read(job: SuperResolveJob, source: Path) -> Any:
 def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: Cancelled
 ) -> dict[str, Any]:
-    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk, job.factors_ijk, job.back_projection)
+    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk, job.factors_ijk, job.back_projection, job.flips)
     report(Progress("writing", 0, 1))
     if _is_array(job, target):
         from .arrays import write_array

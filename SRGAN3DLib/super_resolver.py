@@ -21,7 +21,7 @@ from .devices import DeviceChoice, choose
 from .errors import DeviceError, JobError, ResourceError
 from .events import Log, Progress, Report
 from .intensity import IntensityScale
-from .jobs import parse_bytes, place_factors
+from .jobs import DEGRADATIONS, check_flips, parse_bytes, place_factors
 from .volume import Volume
 
 MISTOLD = 0.22  # difference of MTF between what was told and what the scan says that is worth a warning
@@ -96,9 +96,10 @@ class SuperResolver:
         roi_ijk: Sequence[Sequence[int]] | None = None,
         factors_ijk: Sequence[int] | None = None,
         back_projection: bool | None = None,
+        flips: int = 1,
     ) -> Result:
-        """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk` and
-        `back_projection` are those of `jobs.SuperResolveJob`.
+        """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
+        `back_projection` and `flips` are those of `jobs.SuperResolveJob`.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
@@ -119,7 +120,7 @@ class SuperResolver:
         back_projection = wanted and operator is not None
         wide = _grown(box, reach(operator) if operator and back_projection else (0, 0, 0), volume.geometry.shape_kji)
         crop, inner = self._with_halo(volume.array, wide)
-        output, ran, fallbacks = self._run(crop, mtf, scale, on_progress, cancelled)
+        output, ran, fallbacks = self._run(crop, mtf, scale, check_flips(flips), on_progress, cancelled)
         output = output[inner]
         if operator and back_projection:
             give_back(volume.array[_slices(wide)], output, operator)
@@ -132,6 +133,7 @@ class SuperResolver:
             "device_reasons": list(self.choice.reasons),
             "precision": self.choice.precision,
             "factors_kji": list(self.factors),
+            "flips": flips,
             "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
             "blur": blur_info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
@@ -154,7 +156,7 @@ class SuperResolver:
         return array[_slices(outer)], _slices(box, outer, self.factors)
 
     def _run(
-        self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, on_progress: Report, cancelled: Callable[[], bool]
+        self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
     ) -> tuple[np.ndarray, dict[str, Any], list[str]]:
         """The network over the pieces; where a GPU's memory ends even for small ones and the device is `auto`, the CPU takes over."""
         begun = time.monotonic()
@@ -164,7 +166,7 @@ class SuperResolver:
             on_progress(Progress("network", done, total, elapsed * (total - done) / done if done else None))
 
         def work() -> tuple[np.ndarray, tiling.RunInfo]:
-            options: dict[str, Any] = {"mtf": mtf, "scale": scale, "memory_limit": self.limit}
+            options: dict[str, Any] = {"mtf": mtf, "scale": scale, "memory_limit": self.limit, "flips": flips}
             return tiling.run(self.network, array, on_progress=progress, cancelled=cancelled, **options)
 
         fallbacks: list[str] = []
@@ -249,7 +251,7 @@ def parse_blur(text: str, spacing_kji_mm: Triple) -> Triple | None:
     """`gaussian`, `box`, `kspace`, a FWHM in voxels (`1.2`) or in mm (`2.4mm`) -> MTF along K, J, I; None for auto, unknown."""
     if text in ("auto", "unknown"):
         return None
-    if text in ("gaussian", "box", "kspace"):
+    if text in DEGRADATIONS:
         value = AxisBlur(text).mtf  # type: ignore[arg-type]
         return (value, value, value)
     try:

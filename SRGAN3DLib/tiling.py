@@ -36,6 +36,7 @@ CPU_TILE_BYTES = 96 << 20  # the tail's scratch, all of it together: what is in 
 GPU_TILE_BYTES = 2 << 30
 SAFETY_BYTES = 48 << 20  # threads' stacks and scratch, fragments of the heap
 SHARE_OF_FREE = 0.7  # without a limit: of what is free now
+MIRRORED = ((), (2,), (1,), (1, 2), (0,), (0, 2), (0, 1), (0, 1, 2))  # axes of the views, those of `flips` first
 
 
 class Network(Protocol):
@@ -85,6 +86,7 @@ def run(
     mtf: Mtf = None,
     scale: IntensityScale | None = None,
     memory_limit: int | None = None,
+    flips: int = 1,
     forced: Plan | None = None,
     on_progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -92,8 +94,9 @@ def run(
     """Super-resolve `image` (K, J, I), or (C, K, J, I) for a network of several images; returns (fK*K, fJ*J, fI*I) float32.
 
     `scale` is applied to each piece and undone on its result. `memory_limit` bytes bound the resident memory of the
-    process; None takes a share of what is free. `on_progress(done, total)` counts LR voxels; `cancelled()` is asked
-    every few planes. Raises `ResourceError` (naming the least limit that would do) or `Cancelled`.
+    process; None takes a share of what is free. With `flips` (2, 4, 8) the answer is the mean over as many mirrored views of the
+    image, each mirrored back: it takes as many times as long, and no more memory. `on_progress(done, total)` counts LR voxels;
+    `cancelled()` is asked every few planes. Raises `ResourceError` (naming the least limit that would do) or `Cancelled`.
     """
     image = image if image.ndim == 4 else image[None]
     shape_kji = _triple(image.shape[1:])
@@ -103,11 +106,12 @@ def run(
         if cancelled is not None and cancelled():
             raise Cancelled("cancelled")
         if on_progress is not None:
-            on_progress(done, float(math.prod(shape_kji)))
+            on_progress(done / flips, float(math.prod(shape_kji)))
 
-    work = _Work(network, image, mtf, scale or IntensityScale(0, 1), tick)
+    work = _Work(network, image, mtf, scale or IntensityScale(0, 1), tick, flips)
     work.info.limit_bytes, work.info.planned_bytes = memory_limit, chosen.scratch_bytes
-    work.pieces(chosen)
+    for mirrored in MIRRORED[:flips]:
+        work.pieces(chosen, mirrored)
     work.output.add_(work.scale.offset)
     return work.output.numpy(), work.info
 
@@ -195,14 +199,18 @@ def _cheapest_first(network: Network, shape_kji: Triple) -> list[Triple]:
 class _Work:
     """One volume on its way through the network."""
 
-    def __init__(self, network: Network, image: np.ndarray, mtf: Mtf, scale: IntensityScale, tick: Callable[[float], None]):
-        self.network, self.image, self.mtf, self.scale, self.tick = network, image, mtf, scale, tick
+    def __init__(self, network: Network, image: np.ndarray, mtf: Mtf, scale: IntensityScale, tick: Callable[[float], None], views: int):
+        self.network, self.mtf, self.scale, self.tick, self.views = network, mtf, scale, tick, views
+        self.upright, self.image = image, image
+        self.mirrored: tuple[int, ...] = ()
         self.shape_kji = _triple(image.shape[1:])
         self.done, self.info = 0.0, RunInfo()  # done: LR voxels
         hr = [n * f for n, f in zip(self.shape_kji, network.config.factors, strict=True)]
         self.output = torch.from_numpy(np.zeros(hr, np.float32))  # its memory is taken as it fills
 
-    def pieces(self, chosen: Plan) -> None:
+    def pieces(self, chosen: Plan, mirrored: tuple[int, ...]) -> None:
+        """Add one view's answer to the output: that of the image mirrored along these axes of K, J, I."""
+        self.image, self.mirrored = np.flip(self.upright, tuple(1 + axis for axis in mirrored)), mirrored
         waiting = list(reversed(chosen.cores))
         while waiting:
             core = waiting.pop()
@@ -242,13 +250,19 @@ class _Work:
         return self.network.tail(features[:, :, k, j, i], image[:, :, k, j, i], (margin_k, margin_j, margin_i)).cpu()
 
     def _add(self, share: Tensor, tile: Box) -> None:
-        """A share begins and ends one HR voxel beyond its tile; what lies beyond the volume is dropped."""
+        """A share begins and ends one HR voxel beyond its tile; what lies beyond the volume is dropped.
+
+        It goes where it belongs in the upright volume.
+        """
         target, source = [], []
         for (start, stop), f, n in zip(tile, self.network.config.factors, self.output.shape, strict=True):
             a, b = max(0, start * f - 1), min(n, stop * f + 1)
             target.append(slice(a, b))
             source.append(slice(a - start * f + 1, b - start * f + 1))
-        self.output[tuple(target)].add_(share[tuple(source)], alpha=self.scale.gain)
+        share = share[tuple(source)]
+        for axis in self.mirrored:
+            target[axis] = slice(self.output.shape[axis] - target[axis].stop, self.output.shape[axis] - target[axis].start)
+        self.output[tuple(target)].add_(share.flip(self.mirrored) if self.mirrored else share, alpha=self.scale.gain / self.views)
 
     def _now(self, done: float) -> None:
         self.done = done

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from . import training_state
 from .checkpoint import Checkpoint
 from .checkpoint_header import CheckpointHeader
-from .configs import TrainConfig, from_json, to_json
+from .configs import TrainConfig, read_train_config, to_json
 from .datasets import TrainingSet
 from .devices import choose
 from .errors import Cancelled, DeviceError, JobError, ResourceError, SRGAN3DError
@@ -102,9 +102,9 @@ class Trainer:
         path = self.run / "config.json"
         if path.exists():
             try:
-                old = from_json(TrainConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-            except (OSError, ValueError) as error:
-                raise JobError(f"{path}: not a readable configuration ({error}); give --out another folder") from None
+                old = read_train_config(path)
+            except JobError as error:
+                raise JobError(f"{error}; give --out another folder") from None
             if (
                 replace(old, out=self.config.out, data=self.config.data, validation=self.config.validation, device=self.config.device)
                 != self.config

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import Checkpoint
-from .configs import TrainConfig, from_json
+from .configs import TrainConfig, read_train_config
 from .errors import JobError, VolumeError
 from .files import whole_file, write_text
 from .interpolation import interpolate
@@ -32,8 +31,8 @@ def write_report(run: str | Path) -> Path:
     """Write RUN/report.md and the PNGs it shows; returns its path. Raises `JobError` for a folder without a run."""
     run = Path(run)
     try:
-        config = from_json(TrainConfig, json.loads((run / "config.json").read_text(encoding="utf-8")), str(run / "config.json"))
-    except (OSError, ValueError) as error:
+        config = read_train_config(run / "config.json")
+    except JobError as error:
         raise JobError(f"{run}: not the folder of a training run ({error})") from None
     steps, validations = read_log(run / "metrics.jsonl"), read_log(run / "validation.jsonl")
     lines = [f"# Training run {run.resolve().name}", "", *_what(config, steps), *_data(run, config)]

@@ -42,6 +42,21 @@ def test_equals_the_plain_network(small_head: np.ndarray, blur_aware: bool) -> N
     assert difference < 1e-5 * np.ptp(small_head)
 
 
+def test_mirrored_views(small_head: np.ndarray) -> None:
+    """A mirrored scan has the mirrored answer, where all views are averaged; a region the values of the whole."""
+    resolver = SuperResolver(tiny(), "cpu", "fp32")
+    whole = resolver(Volume.from_array(small_head, OBLIQUE), "box", flips=8)
+    mirrored = resolver(Volume.from_array(small_head[::-1, :, ::-1].copy(), OBLIQUE), "box", flips=8).volume.array[::-1, :, ::-1]
+    once = resolver(Volume.from_array(small_head, OBLIQUE), "box")
+    assert whole.info["flips"] == 8 and once.info["flips"] == 1
+    near = 1e-5 * np.ptp(small_head)
+    assert np.abs(mirrored - whole.volume.array).max() < near < np.abs(once.volume.array - whole.volume.array).max()
+    region = resolver(Volume.from_array(small_head, OBLIQUE), "box", roi_ijk=((10, 30), (5, 40), (0, 20)), flips=8).volume.array
+    assert np.abs(region - whole.volume.array[0:40, 10:80, 20:60]).max() < near
+    with pytest.raises(JobError, match="flips 3: 1, 2, 4 or 8"):
+        resolver(Volume.from_array(small_head, OBLIQUE), flips=3)
+
+
 def test_geometry_and_info(small_head: np.ndarray) -> None:
     volume = Volume.from_array(small_head, SHEARED)
     result = SuperResolver(tiny((1, 2, 3)), "cpu")(volume)

@@ -101,6 +101,21 @@ def test_thin_slabs_and_several_images() -> None:
     assert_equal(tiling.run(network, image, scale=SCALE)[0], whole(generator, image))
 
 
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_the_mean_over_mirrored_views(views: int) -> None:
+    """Each view is mirrored back to its place, in pieces as whole; progress runs once from nothing to all."""
+    generator, image = lively(GeneratorConfig((1, 2, 3), features=4, blocks=1, interpolation_residual=True)), noise((5, 9, 20))
+    network = CompiledGenerator(generator)
+    mirrored = list(itertools.islice(itertools.product([()], [(), (0,)], [(), (1,)], [(), (2,)]), views))
+    axes = [sum(one, ()) for one in mirrored]
+    wanted = np.mean([np.flip(whole(generator, np.flip(image, one).copy()), one) for one in axes], axis=0, dtype=np.float64)
+    heard: list[float] = []
+    plan = tiling.plan_of(network, (5, 9, 20), (1, 2, 2), (2, 5, 40))
+    found, info = tiling.run(network, image, scale=SCALE, flips=views, forced=plan, on_progress=lambda done, _: heard.append(done))
+    assert_equal(found, wanted.astype(np.float32))
+    assert info.pieces == 4 * views and heard == sorted(heard) and heard[-1] == pytest.approx(image.size)
+
+
 def test_the_input_is_left_alone() -> None:
     network, image = CompiledGenerator(lively(GeneratorConfig(features=4, blocks=1))), noise((5, 6, 7))
     before = image.copy()

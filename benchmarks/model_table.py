@@ -24,7 +24,7 @@ def table() -> str:
         header = read_header(path)
         factors = "x".join(map(str, reversed(header.generator.factors)))
         for told, kinds in header.metrics["by_blur_told"].items():
-            words = {"auto": "estimated", "known": "given"}.get(told, told)
+            words = told.replace("auto", "estimated").replace("known", "given")
             cells = [f"{kinds[kind]['psnr_gain']:+.2f} ({kinds[kind]['worst_psnr_gain']:+.2f})" for kind in ("gaussian", "box", "kspace")]
             ssim, size = f"{kinds['gaussian']['ssim_gain']:+.3f}", f"{path.stat().st_size / 1e6:.1f}"
             lines.append(f"| [{name}](SRGAN3DLib/models/{name}.md) | {factors} | {words} | {' | '.join(cells)} | {ssim} | {size} |")

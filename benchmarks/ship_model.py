@@ -26,7 +26,8 @@ def figures(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and worst gains by what the model was told of the blur, rounded as the card shows them."""
     told: dict[str, list[dict[str, Any]]] = {}
     for report in reports:
-        told.setdefault(report["blur_told"], []).extend(report["scans"])
+        name = report["blur_told"] + (f", {report['flips']} flips" if report.get("flips", 1) > 1 else "")
+        told.setdefault(name, []).extend(report["scans"])
     by_told = {name: {k: {n: round(v, 4) for n, v in m.items()} for k, m in means(rows).items()} for name, rows in told.items()}
     scans = {name: sorted({row["scan"] for row in rows}) for name, rows in told.items()}
     return {"protocol": reports[0]["protocol"], "data": scans, "precision": reports[0]["scans"][0]["precision"], "by_blur_told": by_told}
