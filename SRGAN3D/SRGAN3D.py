@@ -55,7 +55,7 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Puts the panel into Slicer, and tells it when the scene or the user comes and goes."""
 
     def __init__(self, parent=None):
-        self.parameters, self.connection, self.panel, self.logic = None, None, None, None
+        self.parameters, self.connection, self.panel, self.logic, self.active = None, None, None, None, True
         VTKObservationMixin.__init__(self)
         ScriptedLoadableModuleWidget.__init__(self, parent)  # last: without a parent it calls setup()
 
@@ -70,8 +70,9 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = SRGAN3DLogic()
         self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEnd)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEnd)
         self.bind()
 
     def cleanup(self):
@@ -83,22 +84,25 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.cleanup()
 
     def enter(self):
+        self.active = True
         self.bind()
         self.panel.refresh_torch()
 
     def exit(self):
+        self.active = False
         self.unbind()
 
     def onSceneStartClose(self, caller, event):
         self.unbind()
+        self.panel.forget_result()
 
-    def onSceneEndClose(self, caller, event):
-        self.bind()
+    def onSceneStartImport(self, caller, event):
+        """Selectors are emptied and turn to the first node; that is nobody's choice, and must not be written into the scene."""
+        self.unbind()
 
-    def onSceneEndImport(self, caller, event):
-        """A scene that was loaded has its choices in the node that is bound already: connectGui sees to some widgets, not to all."""
-        if self.parameters is not None:
-            self.unbind()
+    def onSceneEnd(self, caller, event):
+        """Of a close or an import: the choices are those of the scene as it is now. The selectors have heard of it before us."""
+        if self.active:
             self.bind()
 
     def bind(self):

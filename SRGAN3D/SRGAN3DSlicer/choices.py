@@ -44,3 +44,8 @@ def fill_devices(combo: Any, hello: dict | None) -> None:
 def reason(combo: Any) -> str:
     """Why the chosen device cannot be used."""
     return str(combo.itemData(combo.currentIndex, qt.Qt.ToolTipRole) or "")
+
+
+def memory_limit(spin: Any) -> str | None:
+    """As the worker reads it; 0 GB is no limit."""
+    return f"{spin.value:g}G" if spin.value > 0 else None

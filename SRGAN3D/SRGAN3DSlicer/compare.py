@@ -10,6 +10,12 @@ from . import mrml
 _before: list[tuple[int, dict[str, Any]]] = []  # what side by side has replaced: the layout, and where each view was turned
 
 
+def nodes(ids: tuple[str, str] | None) -> tuple[Any, Any]:
+    """Input and result by their IDs, if both are still there."""
+    found = [slicer.mrmlScene.GetNodeByID(one) for one in ids or ()]
+    return (found[0], found[1]) if len(found) == 2 and None not in found else (None, None)
+
+
 def show(mode: str, source: Any, result: Any, share: float) -> None:
     """`mode` is fade, checkerboard or side by side; `share` (0 to 1) is that of the result in a fade.
 

@@ -15,7 +15,7 @@ from SRGAN3DLib.jobs import DEFAULT_MODEL
 
 from . import choices, compare, forecast, install, model_card, mrml, preferences, texts
 from .logic import Logic
-from .slots import slot
+from .slots import connect, slot
 from .states import Machine, State
 from .watch import Watch
 
@@ -32,7 +32,7 @@ class Panel:
         self.ready = False
         self.begun, self.voxels = 0.0, 0
         self.updating = False
-        self.region = Watch(self.on_bound)
+        self.source, self.region = Watch(self.on_source), Watch(self.on_bound)
         self._fill_choices()
         self._connect()
         logic.client.listeners.append(self.on_hello)
@@ -64,6 +64,8 @@ class Panel:
             (ui.inputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_input),
             (ui.outputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_bound),
             (ui.roiSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_roi),
+            (ui.outputSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_goes),
+            (ui.roiSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_goes),
             (ui.memorySpin, "valueChanged(double)", self.on_bound),
             (ui.allFramesCheck, "toggled(bool)", self.on_bound),
             (ui.applyButton, "clicked(bool)", self.on_apply),
@@ -71,23 +73,24 @@ class Panel:
             (ui.installButton, "clicked(bool)", self.on_install),
             (ui.compareCombo, "currentIndexChanged(int)", self.on_compare),
             (ui.fadeSlider, "valueChanged(int)", self.on_fade),
-            (ui.copyCitationButton, "clicked(bool)", self.on_copy_citation),
-            (ui.copyLogButton, "clicked(bool)", self.on_copy_log),
+            (ui.copyCitationButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.citationLabel.text)),
+            (ui.copyLogButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.logText.plainText)),
         ]
         wiring += [
             (c, "currentIndexChanged(int)", self.on_choice) for c in (ui.modelCombo, ui.blurCombo, ui.deviceCombo, ui.precisionCombo)
         ]
-        for widget, signal, method in wiring:
-            if not widget.connect(signal, method):
-                raise RuntimeError(f"no signal {signal}")  # PythonQt only prints
+        connect(wiring)
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another scene's choices (None: the panel is left, or its scene closes)."""
         self.parameters = parameters
         if parameters is None:
+            self.source.stop()
+            self.region.stop()
             return
         if parameters.inputVolume is None:
             parameters.inputVolume = mrml.first_fit(slicer.mrmlScene)
+        self._turn_to(parameters.inputVolume)  # its selector gets it only now, from connectGui
         self.updating, ui = True, self.ui
         model = parameters.model or self._suggestion(parameters.inputVolume)
         for combo, value in ((ui.modelCombo, model), (ui.blurCombo, parameters.blur), (ui.precisionCombo, parameters.precision)):
@@ -102,39 +105,59 @@ class Panel:
     # --- what the widgets say
 
     @property
+    def deaf(self) -> bool:
+        """What the widgets tell now is nobody's choice. After `detach` too: Slicer's Reload hides them, and leaves them alive."""
+        return self.updating or self.parameters is None
+
+    @property
     def header(self) -> Any:
         return self.headers.get(choices.data(self.ui.modelCombo))
 
     @slot
     def on_input(self, *_arguments: Any) -> None:
-        if self.updating:
+        """Another volume, or the same by another name; or one that was just made, and gets its voxels later."""
+        if self.deaf:
             return
-        if self.parameters is not None and not self.parameters.model:  # nobody has chosen: what suits this volume
+        self._turn_to(self.ui.inputSelector.currentNode())
+        self.on_source()
+
+    @slot
+    def on_source(self, *_arguments: Any) -> None:
+        if self.deaf:
+            return
+        if not self.parameters.model:  # nobody has chosen: what suits this volume
             self.updating = True
             self.ui.modelCombo.setCurrentIndex(max(0, self.ui.modelCombo.findData(self._suggestion(self.ui.inputSelector.currentNode()))))
             self.updating = False
-        self._forget_result()
         self.refresh()
 
     @slot
     def on_bound(self, *_arguments: Any) -> None:
         """A widget that connectGui binds: its value is not yet in the parameter node, so nothing may be written there from here."""
-        if not self.updating:
+        if not self.deaf:
             self.refresh()
 
     @slot
     def on_roi(self, *_arguments: Any) -> None:
-        if self.updating:
+        if self.deaf:
             return
         roi, node = self.ui.roiSelector.currentNode(), self.ui.inputSelector.currentNode()
         if roi is not None and node is not None and roi.GetNumberOfControlPoints() == 0:
             mrml.place(roi, node)
-        self.region.follow(self.ui.roiSelector.currentNode())
+        self.region.follow(roi)
         self.on_choice()
 
     @slot
+    def on_node_goes(self, node: Any) -> None:
+        """A selector whose node goes turns to the next one: another volume would be overwritten, which nobody has chosen."""
+        for selector in (self.ui.outputSelector, self.ui.roiSelector):
+            current = selector.currentNode()
+            if current is not None and current.GetID() == node.GetID():
+                selector.setCurrentNode(None)
+
+    @slot
     def on_choice(self, *_arguments: Any) -> None:
-        if self.updating or self.parameters is None:
+        if self.deaf:
             return
         roi = self.ui.roiSelector.currentNode()
         self.parameters.roiID = roi.GetID() if roi is not None else ""
@@ -172,7 +195,7 @@ class Panel:
                 device=preferences.device(),
                 precision=choices.data(self.ui.precisionCombo),
                 blur=choices.data(self.ui.blurCombo),
-                memoryLimit=self._memory_limit(),
+                memoryLimit=choices.memory_limit(self.ui.memorySpin),
                 roi=roi,
                 allFrames=bool(self.ui.allFramesCheck.checked) and mrml.frames_of(node) is not None,
                 onProgress=self.on_progress,
@@ -210,9 +233,7 @@ class Panel:
             return
         self.ui.progressBar.setRange(0, 100)
         self.ui.progressBar.setValue(round(100 * event.done / event.total) if event.total else 0)
-        stages = {"network": _("Computing"), "writing": _("Storing")}
-        left = "" if event.eta_s is None else _(", {time} left").format(time=forecast.clock(event.eta_s))
-        self.say(stages.get(event.stage, event.stage) + left)
+        self.say(texts.progress(event))
 
     @slot
     def on_done(self, run: Any) -> None:
@@ -262,14 +283,13 @@ class Panel:
             self.run.forget()
         if self.on_hello in self.logic.client.listeners:
             self.logic.client.listeners.remove(self.on_hello)
-        self.region.stop()
+        self.set_parameters(None)
 
     # --- other buttons
 
     @slot
     def on_add_model(self, *_arguments: Any) -> None:
         path = qt.QFileDialog.getOpenFileName(None, _("Add checkpoint file"), "", _("Checkpoints (*.safetensors)"))
-        path = path[0] if isinstance(path, tuple) else path
         if path:
             self.add_model(str(Path(path)))
 
@@ -297,23 +317,15 @@ class Panel:
 
     @slot
     def on_compare(self, *_arguments: Any) -> None:
-        source, result = self._shown_nodes()
+        source, result = compare.nodes(self.shown)
         if source is not None and not self.updating:
             compare.show(choices.data(self.ui.compareCombo), source, result, self.ui.fadeSlider.value / 100)
         self.ui.fadeSlider.setVisible(choices.data(self.ui.compareCombo) == "fade")
 
     @slot
     def on_fade(self, *_arguments: Any) -> None:
-        if self._shown_nodes()[0] is not None:
+        if compare.nodes(self.shown)[0] is not None:
             compare.fade(self.ui.fadeSlider.value / 100)
-
-    @slot
-    def on_copy_citation(self, *_arguments: Any) -> None:
-        slicer.app.clipboard().setText(self.ui.citationLabel.text)
-
-    @slot
-    def on_copy_log(self, *_arguments: Any) -> None:
-        slicer.app.clipboard().setText(self.ui.logText.plainText)
 
     # --- what is shown
 
@@ -336,7 +348,7 @@ class Panel:
         """Everything that follows from the state and the choices."""
         ui, busy = self.ui, self.machine.busy
         node = ui.inputSelector.currentNode()
-        reason = self._why_not(node)
+        reason = texts.hindrance(self.parameters is None, self.header, self.ready, node)
         ui.applyButton.text = _("Cancel") if busy else _("Super-resolve")
         ui.applyButton.enabled = busy or not reason
         ui.applyButton.toolTip = reason or _("Compute the result in a process of its own; Slicer stays usable.")
@@ -345,19 +357,9 @@ class Panel:
         ui.progressBar.setVisible(busy)
         if self.machine.state is State.STARTING:
             ui.progressBar.setRange(0, 0)
-        ui.resultGroup.setVisible(self.machine.state is State.DONE and self._shown_nodes()[0] is not None)
+        ui.resultGroup.setVisible(self.machine.state is State.DONE and compare.nodes(self.shown)[0] is not None)
         ui.allFramesCheck.setVisible(not mrml.unfit(node) and mrml.frames_of(node) is not None)
         self._refresh_forecast(node, reason)
-
-    def _why_not(self, node: Any) -> str:
-        """What stands in the way of a click, in one line."""
-        if self.parameters is None:
-            return _("the scene is closing")
-        if self.header is None:
-            return _("no model: add a checkpoint file")
-        if not self.ready:
-            return _("PyTorch is wanted: use Install")
-        return mrml.unfit(node)
 
     def _refresh_forecast(self, node: Any, reason: str) -> None:
         ui, header = self.ui, self.header
@@ -370,7 +372,7 @@ class Panel:
             return
         try:
             region = mrml.region(node, ui.roiSelector.currentNode())
-            ui.forecastLabel.text = texts.ahead(header, node, region, speed, self._memory_limit() or "")
+            ui.forecastLabel.text = texts.ahead(header, node, region, speed, choices.memory_limit(ui.memorySpin) or "")
         except SRGAN3DError as error:
             ui.forecastLabel.text = str(error)
             ui.applyButton.enabled = self.machine.busy
@@ -378,20 +380,17 @@ class Panel:
         ui.warningLabel.text = texts.notes(header, node, self.headers.get(self._suggestion(node)))
         ui.warningLabel.setVisible(bool(ui.warningLabel.text))
 
-    def _memory_limit(self) -> str | None:
-        gigabytes = self.ui.memorySpin.value
-        return f"{gigabytes:g}G" if gigabytes > 0 else None
-
     def _suggestion(self, node: Any) -> str:
         """The key of the model that suits the volume."""
         return forecast.suggest(self.headers, node.GetSpacing() if node is not None else (1.0, 1.0, 1.0), DEFAULT_MODEL)
 
-    def _shown_nodes(self) -> tuple[Any, Any]:
-        """Input and result of the last run, if both are still there."""
-        nodes = [slicer.mrmlScene.GetNodeByID(one) for one in self.shown or ()]
-        return (nodes[0], nodes[1]) if len(nodes) == 2 and None not in nodes else (None, None)
+    def _turn_to(self, node: Any) -> None:
+        """The input: what is said of it follows it, and the result of another is forgotten."""
+        self.source.follow(node)
+        if node is None or self.shown is None or node.GetID() != self.shown[0]:
+            self.forget_result()
 
-    def _forget_result(self) -> None:
+    def forget_result(self) -> None:
         """What failed or was cancelled stays told: the input may have gone with the scene."""
         self.shown = None
         if self.machine.state is State.DONE:

@@ -1,6 +1,8 @@
 """What Qt calls."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 
 def slot(method):
@@ -14,3 +16,10 @@ def slot(method):
             self.fault(error)
 
     return safe
+
+
+def connect(wiring: list[tuple[Any, str, Callable[..., None]]]) -> None:
+    """(widget, signal, slot), ..."""
+    for widget, signal, method in wiring:
+        if not widget.connect(signal, method):
+            raise RuntimeError(f"no signal {signal}")  # PythonQt only prints

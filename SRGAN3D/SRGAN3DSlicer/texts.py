@@ -28,6 +28,15 @@ def modes() -> dict[str, str]:
     return {"fade": _("Fade"), "checkerboard": _("Checkerboard"), "side by side": _("Side by side")}
 
 
+def hindrance(closing: bool, header: Any, torch_is_there: bool, node: Any) -> str:
+    """What stands in the way of a click, in one line; "" if nothing does."""
+    if closing:
+        return _("the scene is closing")
+    if header is None:
+        return _("no model: add a checkpoint file")
+    return mrml.unfit(node) if torch_is_there else _("PyTorch is wanted: use Install")
+
+
 def card(header: Any, voxels_per_s: float | None) -> str:
     """The model's card as a small table."""
     if header is None:
@@ -62,6 +71,13 @@ def notes(header: Any, node: Any, suggested: Any) -> str:
     if suggested is not None and suggested is not header and suggested.generator.factors != header.generator.factors:
         lines.append(_("For this spacing the model {name} is suggested.").format(name=model_card.title(suggested.name, suggested)))
     return "\n".join(_("Note: {text}").format(text=line) for line in lines)
+
+
+def progress(event: Any) -> str:
+    """What the worker is about, and for how long yet."""
+    stages = {"network": _("Computing"), "writing": _("Storing")}
+    left = "" if event.eta_s is None else _(", {time} left").format(time=forecast.clock(event.eta_s))
+    return stages.get(event.stage, event.stage) + left
 
 
 def citation(info: dict) -> str:

@@ -1,7 +1,9 @@
-"""Looks after one node of the scene: a region is dragged, and what the panel says of it must follow."""
+"""Looks after one node of the scene: a region is dragged, voxels come, and what the panel says of it must follow."""
 
 from collections.abc import Callable
 from typing import Any
+
+EVENTS = ("PointModifiedEvent", "ImageDataModifiedEvent", "TransformModifiedEvent")  # each a number of its class, if it has it
 
 
 class Watch:
@@ -11,12 +13,12 @@ class Watch:
         self.call = call
         self.observed: list[tuple[Any, int]] = []
 
-    def follow(self, roi: Any) -> None:
-        """A Markups node, or None; whatever was followed before no longer is."""
+    def follow(self, node: Any) -> None:
+        """A Markups or volume node, or None; whatever was followed before no longer is."""
         self.stop()
-        if roi is not None:
-            events = ("ModifiedEvent", roi.PointModifiedEvent, roi.TransformModifiedEvent)
-            self.observed = [(roi, roi.AddObserver(event, self.call)) for event in events]
+        if node is not None:
+            events = ["ModifiedEvent", *(getattr(node, name) for name in EVENTS if hasattr(node, name))]
+            self.observed = [(node, node.AddObserver(event, self.call)) for event in events]
 
     def stop(self) -> None:
         for node, tag in self.observed:

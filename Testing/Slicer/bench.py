@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, widget: Any, model: str, process: Any = FakeProcess):
         self.widget, self.layers = widget, layers
         if process is not None:  # not the worker that all share
-            widget.panel.detach()
+            widget.logic.client.listeners.remove(widget.panel.on_hello)
             widget.logic.client = worker_client.WorkerClient(process)
             widget.logic.client.patience_s = 600.0  # however busy the machine
             widget.logic.client.listeners.append(widget.panel.on_hello)
@@ -76,7 +76,8 @@ class Bench:
         """The made-up worker writes a result, and says so."""
         asked = self.process.asked()
         np.save(asked["output"], np.ones((80, 96, 88), np.float32))
-        self.process.say(event="done", id=asked["id"], info=INFO | changed)
+        model = INFO["model"] | {"name": self.panel.header.name}
+        self.process.say(event="done", id=asked["id"], info=INFO | {"model": model} | changed)
         self.logic.pump()
         return slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2")
 

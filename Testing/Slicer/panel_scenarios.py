@@ -16,7 +16,7 @@ import slicer
 import unhappy_scenarios
 from bench import OBLIQUE, Bench, model_files
 from fake_process import HELLO, FakeProcess
-from SRGAN3DSlicer import choices, preferences
+from SRGAN3DSlicer import choices, mrml, preferences
 
 
 def first_look(bench: Bench) -> None:
@@ -164,11 +164,76 @@ def contrast_by_evidence_only(bench: Bench) -> None:
     assert f"Its DICOM modality says CT: {trained}" in ui.warningLabel.text
 
 
+def voxels_come_after_the_node(bench: Bench) -> None:
+    """An empty selector takes a node the moment it is made; what is said of it follows its voxels, its grid and its name."""
+    ui, model = bench.ui, choices.data(bench.ui.modelCombo)
+    bench.click()
+    bench.finish()
+    node = ui.inputSelector.currentNode()
+    node.SetName("Kopf")
+    assert ui.statusLabel.text.startswith("Done in") and ui.resultGroup.isVisibleTo(bench.widget.parent)
+    slicer.mrmlScene.Clear(0)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "new")
+    assert ui.inputSelector.currentNode().GetID() == node.GetID()
+    bench.forbids("new: has no voxels")
+    bench.choose(ui.modelCombo, model)
+    bench.widget.parameters.model = model  # it may have stood there already, by suggestion
+    mrml.fill(node, np.random.default_rng(0).normal(100, 20, (40, 48, 44)).astype(np.float32), OBLIQUE)
+    assert ui.applyButton.enabled and "new SR x2, 88 x 96 x 80 voxels of 0.45 x 0.55 x 1.15 mm" in ui.forecastLabel.text
+    node.SetSpacing(1, 1, 1)
+    assert "voxels of 0.50 x 0.50 x 0.50 mm" in ui.forecastLabel.text
+    bench.widget.exit()
+    node.SetSpacing(2, 2, 2)
+    bench.widget.enter()
+    assert "voxels of 1.00 x 1.00 x 1.00 mm" in ui.forecastLabel.text
+
+
+def output_goes_before_the_click(bench: Bench) -> None:
+    """The selector would turn to its neighbour, and that be overwritten."""
+    target, roi = bench.add_volume(name="old"), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    bench.add_volume(name="precious")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "S")
+    bench.ui.outputSelector.setCurrentNode(target)
+    bench.ui.roiSelector.setCurrentNode(roi)
+    for node in (target, roi):
+        slicer.mrmlScene.RemoveNode(node)
+    assert bench.ui.outputSelector.currentNode() is None and bench.widget.parameters.outputVolume is None
+    assert bench.ui.roiSelector.currentNode() is None and bench.widget.parameters.roiID == ""
+    bench.click()
+    assert bench.finish() is not None
+
+
+def an_import_changes_no_choice(bench: Bench) -> None:
+    """The selectors are emptied by it and turn to their first node; what the user chose, and the result, stay."""
+    scene, ui = slicer.mrmlScene, bench.ui
+    node, target = bench.add_volume(name="chosen"), bench.add_volume(name="old")
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    for selector, one in ((ui.inputSelector, node), (ui.outputSelector, target), (ui.roiSelector, roi)):
+        selector.setCurrentNode(one)
+    bench.click()
+    bench.finish()
+    for left in (False, True):
+        if left:
+            bench.widget.exit()
+        scene.StartState(scene.ImportState)
+        bench.add_volume(name="imported")
+        scene.EndState(scene.ImportState)
+        if left:
+            bench.widget.enter()
+        for selector, one in ((ui.inputSelector, node), (ui.outputSelector, target), (ui.roiSelector, roi)):
+            assert selector.currentNode() is not None and selector.currentNode().GetID() == one.GetID()
+        assert bench.widget.parameters.inputVolume.GetID() == node.GetID() and bench.widget.parameters.roiID == roi.GetID()
+        assert ui.statusLabel.text.startswith("Done in") and ui.resultGroup.isVisibleTo(bench.widget.parent)
+
+
 def module_goes_while_running(bench: Bench) -> None:
     bench.click()
     process, folder = bench.process, Path(bench.process.asked()["input"]).parent
     bench.widget.cleanup()
     assert process.was_stopped and bench.logic.runs == [] and not folder.exists()
+    said = bench.ui.forecastLabel.text
+    slicer.mrmlScene.Clear(0)  # Reload hides the widgets, and the scene still tells them everything
+    assert bench.ui.forecastLabel.text == said
 
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
@@ -183,6 +248,9 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
         devices_by_name_and_why_not,
         the_coarse_axis_decides_on_the_model,
         contrast_by_evidence_only,
+        voxels_come_after_the_node,
+        output_goes_before_the_click,
+        an_import_changes_no_choice,
         module_goes_while_running,
         *unhappy_scenarios.SCENARIOS,
     )

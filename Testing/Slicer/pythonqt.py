@@ -12,6 +12,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
+import vtk
 from PySide6 import QtCore, QtUiTools, QtWidgets
 from PySide6.QtCore import QMetaObject
 
@@ -79,17 +80,26 @@ def _through(method: Any) -> Any:
 
 
 class qMRMLNodeComboBox(QtWidgets.QComboBox):
-    """The nodes of a class in a scene, by name; `None` first where that is allowed."""
+    """The nodes of a class in a scene, `None` first where that is allowed; what it chooses by itself was seen in Slicer's own.
+
+    An empty one takes the first node that comes, long before its voxels; one whose node goes turns to the next; an import empties
+    it, and it begins again with the first; a new name is told as a new node.
+    """
 
     nodeChanged = QtCore.Signal(object)
-    signatures = {"currentNodeChanged(vtkMRMLNode*)": "nodeChanged(PyObject)"}  # noqa: RUF012
+    nodeGoes = QtCore.Signal(object)
+    signatures = {  # noqa: RUF012
+        "currentNodeChanged(vtkMRMLNode*)": "nodeChanged(PyObject)",
+        "nodeAboutToBeRemoved(vtkMRMLNode*)": "nodeGoes(PyObject)",
+    }
 
     def __init__(self, parent: QtWidgets.QWidget | None = None):
         super().__init__(parent)
-        self.scene, self.types, self.none, self.none_display, self.nodes = None, [], False, "None", [None]
+        self.scene, self.types, self.none, self.none_display = None, [], False, "None"
+        self.nodes: list[Any] = []
         self.currentIndexChanged.connect(self._changed)
 
-    def _changed(self, _: int) -> None:
+    def _changed(self, *_: Any) -> None:
         self.nodeChanged.emit(self.currentNode())
 
     def event(self, event: QtCore.QEvent) -> bool:
@@ -101,26 +111,51 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
 
     def setMRMLScene(self, scene: Any) -> None:
         self.scene = scene
-        for event in ("NodeAddedEvent", "NodeRemovedEvent", "EndCloseEvent"):
-            scene.AddObserver(getattr(type(scene), event), lambda *_: self.fill())
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def goes(_scene: Any, _event: str, node: Any) -> None:
+            if not scene.IsClosing() and node in self.nodes:
+                self.nodeGoes.emit(node)
+                self.fill(without=node)
+
+        scene.AddObserver(scene.NodeAboutToBeRemovedEvent, goes)
+        for event in (scene.NodeAddedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, lambda *_: self.fill())
+        scene.AddObserver(scene.EndImportEvent, lambda *_: self.reset())
         self.fill()
 
-    def fill(self) -> None:
-        current = self.currentNode()
-        children = bool(self.property("showChildNodeTypes"))
-        self.blockSignals(True)
+    def reset(self) -> None:
+        self.nodes = []
         self.clear()
-        self.nodes = [None] if self.none else []
+        self.fill()
+
+    def fill(self, without: Any = None) -> None:
+        before, row, empty = self.currentNode(), self.currentIndex(), not self.nodes
+        children = bool(self.property("showChildNodeTypes"))
+        known, self.nodes = self.nodes, [None] if self.none else []
         for kind in self.types:
             for number in range(self.scene.GetNumberOfNodesByClass(kind)):
                 node = self.scene.GetNthNodeByClass(number, kind)
-                if (children or node.GetClassName() == kind) and not node.GetHideFromEditors():
+                if (children or node.GetClassName() == kind) and not node.GetHideFromEditors() and node is not without:
                     self.nodes.append(node)
+                    if node not in known:
+                        node.AddObserver("ModifiedEvent", self._renamed)
+        self.blockSignals(True)
+        self.clear()
         self.addItems([self.none_display if node is None else node.GetName() for node in self.nodes])
+        if empty or before is not None:
+            row = self.nodes.index(before) if before in self.nodes else min(max(row, 0), len(self.nodes) - 1)
+        self.setCurrentIndex(row)
         self.blockSignals(False)
-        self.setCurrentNode(current if current in self.nodes else None)
-        if self.currentNode() is not current:
-            self.nodeChanged.emit(self.currentNode())
+        if self.currentNode() is not before:
+            self._changed()
+
+    def _renamed(self, node: Any, _event: str) -> None:
+        at = self.nodes.index(node) if node in self.nodes else -1
+        if at >= 0 and self.itemText(at) != node.GetName():
+            self.setItemText(at, node.GetName())
+            if at == self.currentIndex():
+                self._changed()
 
     def currentNode(self) -> Any:
         at = self.currentIndex()
