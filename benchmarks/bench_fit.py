@@ -32,6 +32,7 @@ from SRGAN3DLib.protocol import Case
 from SRGAN3DLib.volume import Volume
 
 FACTOR = 2
+VIEWS = (1, 8)  # eclare, too, takes the mean over several directions
 # Runs eclare's own command; says what CPU time had passed when its training was over.
 ECLARE = """
 import json, sys, time
@@ -58,15 +59,19 @@ def run(command: list[str], folder: Path) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def ours(lr: Path, folder: Path, steps: int, seed: int, init: str) -> tuple[np.ndarray, dict[str, Any]]:
+def ours(lr: Path, folder: Path, steps: int, seed: int, init: str) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+    """Name, result and times: the scan as it is, and the mean over its mirrored views."""
     folder.mkdir()
     model, out = folder / "fit.safetensors", folder / "sr.nii.gz"
     program = [sys.executable, "-m", "SRGAN3DLib"]
     options = ["--factor", str(FACTOR), "--steps", str(steps), "--seed", str(seed), "--init", init, "--device", "cpu"]
     fitting = run([*program, "fit", str(lr), "-o", str(model), *options], folder)
-    running = run([*program, "super-resolve", str(lr), str(out), "--model", str(model), "--device", "cpu"], folder)
-    start = read_header(model).training["config"]["init"]
-    return Volume.read(out).array, {"training": fitting, "total": fitting + running, "init": start}
+    name, rows = f"srgan3d fit, {steps} steps from {read_header(model).training['config']['init'] or 'nothing'}", []
+    for flips in VIEWS:
+        call = [*program, "super-resolve", str(lr), str(out), "--model", str(model), "--device", "cpu", "--flips", str(flips)]
+        times = {"training": fitting, "total": fitting + run(call, folder)}
+        rows.append((name + (f", {flips} mirrored views" if flips > 1 else ""), Volume.read(out).array, times))
+    return rows
 
 
 def eclare(python: str, lr: Path, folder: Path, n_patches: int, batch: int, thickness: float) -> tuple[Volume, dict[str, Any]]:
@@ -138,8 +143,8 @@ def main() -> None:
             if args.eclare:
                 other = pool.submit(eclare, args.eclare, lr, folder / "eclare", args.n_patches, args.batch_size, thickness)
             for one in fits:
-                array, times = one.result()
-                score(f"srgan3d fit, {args.steps} steps from {times['init'] or 'nothing'}", array, times)
+                for made_by, array, times in one.result():
+                    score(made_by, array, times)
         if args.eclare:
             made, times = other.result()
             for profile, how in ((False, "as they are"), (True, "through the truth's slice profile")):

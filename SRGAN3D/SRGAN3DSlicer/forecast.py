@@ -36,9 +36,10 @@ def forecast(
     voxels_per_s: float | None,
     memory_limit: str = "",
     factors_ijk: tuple[int, int, int] | None = None,
+    flips: int = 1,
 ) -> Forecast:
     """`shape_kji` is of the voxels to be super-resolved; `voxels_per_s` (of the input) is what this machine did before; `factors_ijk`
-    are the model's as they are laid along the volume.
+    are the model's as they are laid along the volume; `flips` is the number of mirrored views.
     """
     generator = header.generator
     voxels = math.prod(shape_kji)
@@ -49,7 +50,7 @@ def forecast(
     whole = held + 2 * 4 * generator.features * voxels
     limit = parse_bytes(memory_limit) if memory_limit else None
     needed = whole if limit is None else max(held, min(whole, limit))
-    seconds = voxels / voxels_per_s if voxels_per_s else voxels * _operations(header) / CPU_FLOPS
+    seconds = flips * (voxels / voxels_per_s if voxels_per_s else voxels * _operations(header) / CPU_FLOPS)
     return Forecast(shape, output, needed, seconds, bool(voxels_per_s))
 
 

@@ -20,7 +20,7 @@ import slicer
 from SRGAN3DLib.checkpoint_header import CheckpointHeader, find_model, read_header
 from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.events import Failed, Log, Progress
-from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json, place_factors
+from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, check_flips, job_to_json, place_factors
 
 from . import mrml
 from .worker_client import RemoteError, WorkerClient
@@ -181,6 +181,7 @@ class Logic:
         memoryLimit: str | None = None,
         roi: Any = None,
         allFrames: bool = False,
+        flips: int = 1,
         onProgress: Callable[[Any], None] | None = None,
         onDone: Callable[[SuperResolveRun], None] | None = None,
         onError: Callable[[Exception], None] | None = None,
@@ -189,7 +190,8 @@ class Logic:
 
         `outputVolume`: None for a new node "<input> SR x2". `factors`: along the axes I, J, K of the array, or one for all; they must be
         the model's own, in any order of the axes; None lays a model for slices along the thick axis (`jobs.place_factors`). `roi`: a
-        Markups ROI node. `allFrames`: every frame of the sequence that the volume shows. `onProgress` gets `events.Progress` (with
+        Markups ROI node. `allFrames`: every frame of the sequence that the volume shows. `flips` (1, 2, 4, 8): the mean over so many
+        mirrored views, in so many times the time. `onProgress` gets `events.Progress` (with
         `eta_s`) and `events.Log`; then one of `onDone(job)` and `onError(error)` is called. Raises `SRGAN3DError` at once for what can
         be seen now: unfit volumes, no such model, no interpreter.
         """
@@ -209,6 +211,7 @@ class Logic:
         if allFrames:
             tasks = _frame_tasks(tasks[0], volumes[0], frames)
         options = {"model": str(find_model(model)), "device": device, "precision": precision, "blur": blur, "memory_limit": memoryLimit}
+        options |= {"flips": check_flips(flips)}
         nothing = (lambda *_: None,) * 3
         callbacks = tuple(given or none for given, none in zip((onProgress, onDone, onError), nothing, strict=True))
         run = SuperResolveRun(self, volumes[0].GetScene(), tasks, options, callbacks)

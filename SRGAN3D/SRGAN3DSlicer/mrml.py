@@ -242,6 +242,7 @@ def provenance(source: Any, info: dict) -> dict[str, str]:
         "ModelSHA256": info["model"]["sha256"],
         "Input": f"{source.GetName()} ({source.GetID()})",
         "Device": f"{info['device']} {info['precision']}",
+        "MirroredViews": str(info.get("flips", 1)),
         "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip(),
         "Consistency": agreement(info),
         "Version": info.get("version", ""),

@@ -19,6 +19,8 @@ from .slots import connect, slot
 from .states import Machine, State
 from .watch import Watch
 
+KEPT = ("blur", "precision", "flips")  # parameters of combo boxes: connectGui would keep their texts, which are translated
+
 
 class Panel:
     """`ui` has the widgets of SRGAN3D.ui by name; `parameters` is a `Parameters` wrapper, set by `set_parameters`."""
@@ -44,6 +46,7 @@ class Panel:
         ui = self.ui
         choices.fill(ui.blurCombo, texts.blurs())
         choices.fill(ui.precisionCombo, texts.precisions())
+        choices.fill(ui.flipsCombo, texts.views())
         choices.fill(ui.compareCombo, texts.modes())
         self._fill_devices()
         self._fill_models()
@@ -76,9 +79,7 @@ class Panel:
             (ui.copyCitationButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.citationLabel.text)),
             (ui.copyLogButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.logText.plainText)),
         ]
-        wiring += [
-            (c, "currentIndexChanged(int)", self.on_choice) for c in (ui.modelCombo, ui.blurCombo, ui.deviceCombo, ui.precisionCombo)
-        ]
+        wiring += [(getattr(ui, f"{name}Combo"), "currentIndexChanged(int)", self.on_choice) for name in ("model", "device", *KEPT)]
         connect(wiring)
 
     def set_parameters(self, parameters: Any) -> None:
@@ -93,7 +94,8 @@ class Panel:
         self._turn_to(parameters.inputVolume)  # its selector gets it only now, from connectGui
         self.updating, ui = True, self.ui
         model = parameters.model or self._suggestion(parameters.inputVolume)
-        for combo, value in ((ui.modelCombo, model), (ui.blurCombo, parameters.blur), (ui.precisionCombo, parameters.precision)):
+        wanted = {"model": model, **{name: getattr(parameters, name) for name in KEPT}}
+        for combo, value in ((getattr(ui, f"{name}Combo"), value) for name, value in wanted.items()):
             combo.setCurrentIndex(max(0, combo.findData(value)))
             if combo.findData(value) < 0 and combo.count:
                 self.say(_("{choice}, chosen in this scene, is not here; another stands in its place").format(choice=value))
@@ -164,8 +166,8 @@ class Panel:
         model = choices.data(self.ui.modelCombo)
         if self.parameters.model or model != self._suggestion(self.ui.inputSelector.currentNode()):
             self.parameters.model = model
-        self.parameters.blur = choices.data(self.ui.blurCombo)
-        self.parameters.precision = choices.data(self.ui.precisionCombo)
+        for name in KEPT:
+            setattr(self.parameters, name, choices.data(getattr(self.ui, f"{name}Combo")))
         device = choices.data(self.ui.deviceCombo)
         if device:
             preferences.set_device(device)
@@ -197,6 +199,7 @@ class Panel:
                 blur=choices.data(self.ui.blurCombo),
                 memoryLimit=choices.memory_limit(self.ui.memorySpin),
                 roi=roi,
+                flips=int(choices.data(self.ui.flipsCombo)),
                 allFrames=bool(self.ui.allFramesCheck.checked) and mrml.frames_of(node) is not None,
                 onProgress=self.on_progress,
                 onDone=self.on_done,
@@ -240,7 +243,7 @@ class Panel:
         self.machine.go(State.DONE)
         node, info = run.nodes[0], run.infos[0]
         if info.get("seconds") and len(run.infos) == 1:
-            preferences.set_speed(info["model"]["name"], info["device"].split(":")[0], self.voxels / info["seconds"])
+            preferences.set_speed(info["model"]["name"], info["device"].split(":")[0], self.voxels * info.get("flips", 1) / info["seconds"])
         text = _("Done in {time}: {name}").format(time=forecast.clock(time.monotonic() - self.begun), name=node.GetName())
         self.say(f"{text} ({'; '.join(run.notes)})" if run.notes else text)
         self.log(f"done: {node.GetName()}, {info['device']} {info['precision']}, blur {model_card.told(info)}")
@@ -372,7 +375,8 @@ class Panel:
             return
         try:
             region = mrml.region(node, ui.roiSelector.currentNode())
-            ui.forecastLabel.text = texts.ahead(header, node, region, speed, choices.memory_limit(ui.memorySpin) or "")
+            cost = (choices.memory_limit(ui.memorySpin) or "", int(choices.data(ui.flipsCombo)))
+            ui.forecastLabel.text = texts.ahead(header, node, region, speed, *cost)
         except SRGAN3DError as error:
             ui.forecastLabel.text = str(error)
             ui.applyButton.enabled = self.machine.busy

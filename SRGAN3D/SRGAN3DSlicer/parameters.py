@@ -8,8 +8,8 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 @parameterNodeWrapper
 class Parameters:
-    """`model`, `blur` and `precision` are ids, never translated texts; `model` is "" for the one that suits the volume, `roiID` is ""
-    for the whole volume; 0 GB is no limit.
+    """`model`, `blur`, `precision` and `flips` are ids, never translated texts; `model` is "" for the one that suits the volume,
+    `roiID` is "" for the whole volume; 0 GB is no limit.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -18,5 +18,6 @@ class Parameters:
     model: str = ""
     blur: str = "auto"
     precision: str = "auto"
+    flips: str = "1"
     memoryLimitGB: Annotated[float, WithinRange(0, 1024)] = 0.0
     allFrames: bool = False

@@ -5,6 +5,8 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from SRGAN3DLib.jobs import FLIPS
+
 from . import forecast, model_card, mrml
 from .logic import laid, output_name
 
@@ -22,6 +24,11 @@ def blurs() -> dict[str, str]:
 
 def precisions() -> dict[str, str]:
     return {"auto": _("Automatic"), "fp32": _("32 bits"), "bf16": _("16 bits (bf16)"), "fp16": _("16 bits (fp16)")}
+
+
+def views() -> dict[str, str]:
+    """Numbers of mirrored views, as ids."""
+    return {"1": _("None: the scan as it is"), **{str(n): _("Mean of {n}: {n} times the time").format(n=n) for n in FLIPS[1:]}}
 
 
 def modes() -> dict[str, str]:
@@ -47,11 +54,11 @@ def card(header: Any, voxels_per_s: float | None) -> str:
     return f"<table>{cells}</table>"
 
 
-def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memory_limit: str) -> str:
+def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memory_limit: str, flips: int) -> str:
     """Size, memory and time of the result to come."""
     shape = mrml.shape_kji(node) if region is None else tuple(b - a for a, b in reversed(region))
     factors = laid(header, node.GetSpacing())
-    found = forecast.forecast(header, shape, voxels_per_s, memory_limit, factors)
+    found = forecast.forecast(header, shape, voxels_per_s, memory_limit, factors, flips)
     spacing = [s / f for s, f in zip(node.GetSpacing(), factors, strict=True)]
     about = _("about {time}") if found.timed else _("roughly {time} (not measured on this machine yet)")
     return _("Result: {name}, {size} voxels of {spacing} mm, {mb}. Memory: {memory}. Time: {time}.").format(

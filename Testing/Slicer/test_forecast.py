@@ -20,6 +20,7 @@ def test_size_memory_and_time() -> None:
     assert found.shape_kji == (10, 40, 90) and found.output_bytes == 4 * 36_000
     assert found.bytes_needed == forecast.BASE_BYTES + 8 * 6000 + 4 * 36_000 + 8 * 32 * 6000
     assert found.seconds == 2.0 and found.timed
+    assert forecast.forecast(HEADER, (10, 20, 30), 3000.0, flips=4).seconds == 4 * found.seconds
     guess = forecast.forecast(HEADER, (10, 20, 30), None)
     assert not guess.timed and guess.seconds > 0
 

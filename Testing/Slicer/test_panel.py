@@ -87,12 +87,13 @@ def test_models_are_added_and_refused(bench: Bench, slow_model: Path, tmp_path: 
 def test_choices_live_in_the_scene(bench: Bench, tiny_model: Path) -> None:
     bench.choose(bench.ui.blurCombo, "kspace")
     bench.choose(bench.ui.precisionCombo, "fp32")
+    bench.choose(bench.ui.flipsCombo, "4")
     bench.ui.memorySpin.setValue(3.5)
     bench.widget.exit()
     bench.widget.enter()
     bench.click()
     asked = bench.process.told[-1]
-    assert (asked["blur"], asked["precision"], asked["memory_limit"]) == ("kspace", "fp32", "3.5G")
+    assert (asked["blur"], asked["precision"], asked["memory_limit"], asked["flips"]) == ("kspace", "fp32", "3.5G", 4)
     other = make(tiny_model)
     assert other.ui.memorySpin.value == 3.5 and other.ui.blurCombo.currentIndex == bench.ui.blurCombo.currentIndex
     other.widget.cleanup()
