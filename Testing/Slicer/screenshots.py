@@ -1,56 +1,54 @@
-"""Pictures of the panel in its states, offscreen: `python Testing/Slicer/screenshots.py FOLDER` (fonts and style are not Slicer's)."""
-
-from __future__ import annotations
+"""Pictures of the panel in its states, run by Slicer itself: `Slicer --no-main-window --python-script screenshots.py FOLDER`."""
 
 import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+import numpy as np
+import slicer
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1]), str(HERE.parents[1] / "SRGAN3D")]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 WIDTH = 460
+OBLIQUE = [[1.97, -0.35, 0, -40], [0.35, 1.97, 0, -50], [0, 0, 2, 20], [0, 0, 0, 1]]
+TILTED = [[0.9, 0, 0, -20], [0, 1.1, 0.4, 30], [0, 0, 2.3, -10], [0, 0, 0, 1]]
+
+
+def head() -> np.ndarray:
+    """(K, J, I): a skull with something in it."""
+    k, j, i = np.meshgrid(*[np.linspace(-1.2, 1.2, n, dtype=np.float32) for n in (40, 48, 44)], indexing="ij")
+    shells = [(260, 0.95), (60, 0.86), (420, 0.8), (640, 0.55)]
+    radius = np.sqrt(k**2 + (0.85 * j) ** 2 + i**2) * (1 + 0.04 * np.sin(9 * i) * np.cos(7 * j))
+    values = np.select([radius < r for _, r in shells[::-1]], [v for v, _ in shells[::-1]], 0) + np.random.default_rng(0).normal(
+        0, 5, radius.shape
+    )
+    return np.asarray(values, np.float32)
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    import importlib.util
-
-    import slicer
-    import slicer_double
-    from grids import OBLIQUE, SHEARED
-
-    spec = importlib.util.spec_from_file_location("shared_fixtures", HERE.parent / "conftest.py")
-    shared = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    spec.loader.exec_module(shared)  # type: ignore[union-attr]
-    app = slicer_double.install(slicer.vtkMRMLScene())
-    app.real.setStyle("Fusion")
-    from SRGAN3DSlicer import logic, mrml
-    from test_panel import make
+    import bench as hands
+    from SRGAN3DSlicer import logic
     from unhappy_scenarios import end
 
-    from SRGAN3DLib.checkpoint_header import catalogue
-    from SRGAN3DLib.jobs import DEFAULT_MODEL
-
-    os.environ["SRGAN3D_PYTHON"] = sys.executable
-    model = min(catalogue(), key=lambda name: name != DEFAULT_MODEL)
-    for name, matrix in (("T1w", OBLIQUE), ("tilted", SHEARED)):
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-        mrml.fill(node, shared._head(), matrix)
-        node.CreateDefaultDisplayNodes()
-    bench = make(model)
-    window = bench.widget.parent._target
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("SRGAN3D_PYTHON", sys.executable)
+    slicer.util.setSliceViewerLayers = lambda **asked: hands.layers.append(asked)
+    for name, matrix in (("T1w", OBLIQUE), ("tilted", TILTED)):
+        hands.Bench.add_volume(name=name, matrix=np.array(matrix), array=head())
+    bench = hands.Bench(slicer.util.getNewModuleWidget("SRGAN3D"), "t1-x2")
+    window, ui = bench.widget.parent, bench.ui
     window.show()
 
     def shoot(name: str) -> None:
-        app.processEvents()
-        window.resize(WIDTH, window.layout().totalHeightForWidth(WIDTH))
-        app.processEvents()
+        for _ in range(2):  # what is shown or hidden now changes the height
+            slicer.app.processEvents()
+            window.resize(WIDTH, window.layout().totalHeightForWidth(WIDTH))
+        slicer.app.processEvents()
         window.grab().save(str(folder / f"{name}.png"))
 
     shoot("panel-idle")
     bench.click()
-    asked = bench.process.told[-1]["id"]
+    asked = bench.process.asked()["id"]
     bench.process.say(event="progress", id=asked, stage="network", done=45, total=120, eta_s=75.0)
     bench.logic.pump()
     shoot("panel-running")
@@ -62,17 +60,14 @@ def main(folder: Path) -> None:
     bench.click()
     bench.until("done", "failed")
     shoot("panel-done")
-    bench.choose(bench.ui.compareCombo, "checkerboard")
+    bench.choose(ui.compareCombo, "checkerboard")
     shoot("panel-comparing")
-    bench.ui.inputSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByName("tilted"))
-    for group in (bench.ui.optionsGroup, bench.ui.logGroup):
-        group._target.setProperty("collapsed", False)
-        for child in group._target.children():
-            if hasattr(child, "setVisible") and child is not group._target.head:
-                child.setVisible(True)
+    ui.inputSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByName("tilted"))
+    ui.optionsGroup.collapsed = ui.logGroup.collapsed = False
     shoot("panel-options")
     bench.widget.cleanup()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    slicer.util.exit(0)
