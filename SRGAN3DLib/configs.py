@@ -206,8 +206,8 @@ class TrainConfig:
     r1_weight: float = 0.0
     r1_every: int = 16
     ema: float = 0.999
-    unknown_blur: float = 0.2
-    mtf_error: float = 0.2
+    unknown_blur: float = 0.1
+    mtf_error: float = 0.1
     validate_every: int = 500
     validation_box: int = 112
     save_every: int = 200

@@ -1,8 +1,7 @@
 """Fit and measure the blur estimator: python benchmarks/fit_blur_estimator.py --data TRAIN [--test VALIDATION ...] [--write]
 
-Degrades every training scan (at several spacings, also noisier, of another contrast, zero-filled along an axis) by the protocol's
-blurs and by widths between, fits the ridge regressions of `SRGAN3DLib/blur_estimator.py`, prints their error leaving one subject out,
-and on the test scans.
+Degrades every training scan (at several spacings) by the protocol's blurs and by widths between, fits the ridge regressions of
+`SRGAN3DLib/blur_estimator.py`, prints their error leaving one subject out, and on the test scans.
 """
 
 from __future__ import annotations
@@ -11,23 +10,17 @@ import argparse
 import datetime
 import json
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
 
 import numpy as np
-from scipy.signal import resample
 
 from SRGAN3DLib.blur_estimator import LEAST_VOXELS, WEIGHTS, axis_features, combine
 from SRGAN3DLib.configs import Factors
 from SRGAN3DLib.datasets import COARSEST_MM, coarsen
-from SRGAN3DLib.degradations import sample
+from SRGAN3DLib.degradations import Degradation, Draw, sample
 from SRGAN3DLib.intensity import IntensityScale
-from SRGAN3DLib.jobs import DEGRADATIONS
 from SRGAN3DLib.scans import find_scans
 
 SCALES = (1.0, 1.15, 1.33)
-DRAWS = {"isotropic": 36, "coarse": 18, "slices": 3}  # of every scan at every spacing, beside the protocol's blurs of it as it is
-VARIED = ("random", "box", "random", "gaussian", "random", "kspace")
-NOISE, GAMMA, ZERO_FILLED = 0.06, (0.8, 1.3), (0.6, 0.95)  # how far the scans are varied: there are few, users' are of all kinds
 RIDGES = (3.0, 10.0, 30.0, 100.0)  # the best on subjects left out is taken, for each set of weights
 
 
@@ -66,29 +59,14 @@ def rows_of(folder: str, draws: dict[str, int], scales: tuple[float, ...], rng: 
 
 
 def _degraded(subject: str, array: np.ndarray, factors: Factors, draws: int, rng: np.random.Generator) -> list[Row]:
+    named = [(kind, Draw(Degradation.named(kind, factors))) for kind in ("box", "gaussian", "kspace")]
     axes, rows = [axis for axis, f in enumerate(factors) if f > 1], []
-    plain = ((kind, array) for kind in DEGRADATIONS)
-    varied = ((kind, _varied(array, rng)) for kind in islice(cycle(VARIED), draws))
-    for kind, scan in chain(plain, varied):
-        draw = sample(kind, factors, rng)
-        lr = draw.add_noise(draw.degradation.forward(scan), rng)
+    for kind, draw in named + [("random", sample("random", factors, rng)) for _ in range(draws)]:
+        lr = draw.add_noise(draw.degradation.forward(array), rng)
         features = np.stack([axis_features(lr, axis) for axis in axes])
         if np.isfinite(features).all():
             rows.append(Row(subject, kind, features, np.array(draw.degradation.mtf)[axes]))
     return rows
-
-
-def _varied(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The scan as another scanner might have shown it, each change in about half of the draws."""
-    if rng.random() < 0.4:
-        axis = int(rng.integers(3))
-        n = array.shape[axis]
-        array = resample(resample(array, round(n * rng.uniform(*ZERO_FILLED)), axis=axis), n, axis=axis)
-    if rng.random() < 0.5:
-        array = array + rng.normal(0, rng.uniform(0, NOISE), array.shape)
-    if rng.random() < 0.5:
-        array = np.sign(array) * np.abs(array) ** rng.uniform(*GAMMA)
-    return np.asarray(array, np.float32)
 
 
 def ridge(x: np.ndarray, y: np.ndarray, strength: float) -> dict:
@@ -122,7 +100,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="store the weights where the library reads them")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    rows = rows_of(args.data, DRAWS, SCALES, rng)
+    rows = rows_of(args.data, {"isotropic": 8, "coarse": 3, "slices": 1}, SCALES, rng)
     tests = [rows_of(folder, {}, (1.0,), rng) for folder in args.test]
     facts: dict = {"seed": args.seed, "created": datetime.date.today().isoformat()}
     for name, mine in rows.items():
