@@ -48,13 +48,19 @@ def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float
 def combine(fitted: dict, features: np.ndarray) -> np.ndarray:
     """Features (axes, 55) -> MTF (axes,). Where several axes were blurred they mostly share their blur: the level comes from their
     mean features, and half of what each axis says of itself against the others. An axis much softer than another was interpolated
-    long before; what the scanner's blur was, the sharpest tells."""
-    own = _regress(fitted["axis"], features)
-    if len(features) > 1:
-        own = _regress(fitted["mean"], features.mean(axis=0)) + 0.5 * (own - own.mean())
-        if np.ptp(np.minimum(own, RANGE[1])) > APART:
-            own = np.full_like(own, own.max())
+    long before, and is left out of that; what the scanner's blur was, the sharpest tells."""
+    kept, own = features, _of_axes(fitted, features)
+    while np.ptp(np.minimum(own, RANGE[1])) > APART:
+        kept = np.delete(kept, own.argmin(), axis=0)
+        own = _of_axes(fitted, kept)
+    if len(kept) < len(features):
+        own = np.full(len(features), own.max())
     return np.asarray(np.clip(own, *RANGE))
+
+
+def _of_axes(fitted: dict, features: np.ndarray) -> np.ndarray:
+    own = _regress(fitted["axis"], features)
+    return _regress(fitted["mean"], features.mean(axis=0)) + 0.5 * (own - own.mean()) if len(features) > 1 else own
 
 
 def _regress(one: dict, features: np.ndarray) -> np.ndarray:

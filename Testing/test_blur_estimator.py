@@ -57,7 +57,8 @@ def test_an_axis_interpolated_before_does_not_decide() -> None:
     one = {"centre": [0.0], "scale": [1.0], "weights": [1.0], "intercept": 0.0}  # the feature is the estimate
     fitted = {"axis": one, "mean": one}
     assert combine(fitted, np.array([[0.6], [0.7], [0.65]])) == pytest.approx([0.625, 0.675, 0.65])
-    assert combine(fitted, np.array([[0.3], [0.9], [0.8]])) == pytest.approx([2 / 3 + 0.5 * (0.9 - 2 / 3)] * 3)
+    assert combine(fitted, np.array([[0.3], [0.9], [0.8]])) == pytest.approx([0.85 + 0.5 * (0.9 - 0.85)] * 3)  # not even for the level
+    assert combine(fitted, np.array([[0.2], [0.9], [0.3]])) == pytest.approx([0.9] * 3)
 
 
 def test_units_and_turns_do_not_matter(fine_head: np.ndarray) -> None:
