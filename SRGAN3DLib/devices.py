@@ -124,7 +124,7 @@ def self_test(device: torch.device, precision: str) -> SelfTest:
             truth = F.conv3d(x, weight, padding=1)
             x, weight = (t.to(device, DTYPES[precision]).contiguous(memory_format=layout) for t in (x, weight))
             result = F.conv3d(x, weight, padding=1).cpu().float()
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:  # NotImplementedError is one
         return SelfTest(precision, float("nan"), " ".join(str(error).split())[:200])
     return SelfTest(precision, float((result - truth).abs().max() / truth.abs().max()))
 

@@ -21,19 +21,19 @@ import torch
 
 from SRGAN3DLib.configs import TrainConfig, training_preset
 from SRGAN3DLib.geometry import Geometry
+from SRGAN3DLib.jobs import DEGRADATIONS
 from SRGAN3DLib.protocol import Case
 from SRGAN3DLib.super_resolver import SuperResolver
 from SRGAN3DLib.trainer import Trainer
+from SRGAN3DLib.training_log import read_log
 from SRGAN3DLib.validation import validation_cases
 from SRGAN3DLib.volume import Volume
 
-KINDS = ("box", "gaussian", "kspace")
 WRONG = {"box": "kspace", "gaussian": "kspace", "kspace": "gaussian"}
 BEGUN = {"unknown_blur": 0.2, "mtf_error": 0.2}  # as the shipped models were begun; their later runs were told the blur more exactly
 TOLD: dict[str, Callable[[str], str]] = {
     "known": lambda kind: kind, "estimated": lambda kind: "auto", "unknown": lambda kind: "unknown", "wrong": WRONG.__getitem__,
 }  # fmt: skip
-FLIPS = [tuple(axis for axis in range(3) if bits >> axis & 1) for bits in range(8)]
 
 
 def _network(**changes: object) -> Callable[[TrainConfig], TrainConfig]:
@@ -65,17 +65,15 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
 }
 
 
-def gains(model: Path, cases: list[Case], flips: list[tuple[int, ...]], back: bool = True) -> dict[str, dict[str, float]]:
-    """Told -> blur -> mean gain over the best interpolation, dB; the mean over `flips` of the input, back-projected or not."""
+def gains(model: Path, cases: list[Case], flips: int = 1, back: bool = True) -> dict[str, dict[str, float]]:
+    """Told -> blur -> mean gain over the best interpolation, dB; the mean over `flips` mirrored views, back-projected or not."""
     resolver = SuperResolver.load(model, "cpu")
-    table: dict[str, dict[str, list[float]]] = {told: {kind: [] for kind in KINDS} for told in TOLD}
+    table: dict[str, dict[str, list[float]]] = {told: {kind: [] for kind in DEGRADATIONS} for told in TOLD}
     for case in cases:
+        lr = Volume(case.lr, Geometry(case.lr.shape, np.diag([2.0, 2, 2, 1])))
         for told, word in TOLD.items():
-            parts = []
-            for axes in flips:
-                lr = Volume(np.ascontiguousarray(np.flip(case.lr, axes)), Geometry(case.lr.shape, np.diag([2.0, 2, 2, 1])))
-                parts.append(np.flip(resolver(lr, word(case.degradation), back_projection=back).volume.array, axes))
-            table[told][case.degradation].append(case.gain(np.mean(parts, axis=0)))
+            result = resolver(lr, word(case.degradation), back_projection=back, flips=flips)
+            table[told][case.degradation].append(case.gain(result.volume.array))
     return {told: {kind: float(np.mean(values)) for kind, values in row.items()} for told, row in table.items()}
 
 
@@ -93,7 +91,7 @@ def markdown(rows: list[dict], facts: str) -> str:
         "|---|---|---|" + "---|" * len(TOLD),
     ]
     for row in rows:
-        cells = [" / ".join(f"{row['gains'][told][kind]:+.2f}" for kind in KINDS) for told in TOLD]
+        cells = [" / ".join(f"{row['gains'][told][kind]:+.2f}" for kind in DEGRADATIONS) for told in TOLD]
         lines.append(f"| {row['name']} | {row['parameters']} | {row['seconds_a_step']:.2f} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", "b box, g gaussian, k kspace; wrong: box and gaussian told kspace, kspace told gaussian.", ""])
 
@@ -128,13 +126,13 @@ def main() -> None:
         begun = time.monotonic()
         trainer = Trainer(config)
         trainer.fit()
-        times = [json.loads(line)["seconds"] for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        times = [step["seconds"] for step in read_log(run / "metrics.jsonl")]
         parameters = sum(p.numel() for p in trainer.generator.parameters())
         row = {"name": name, "parameters": parameters, "seconds_a_step": float(np.median(times))}
-        rows.append(row | {"gains": gains(run / "model.safetensors", cases, FLIPS[:1])})
+        rows.append(row | {"gains": gains(run / "model.safetensors", cases)})
         if number == 0:
-            rows.append(row | {"name": f"{name}, no back-projection", "gains": gains(run / "model.safetensors", cases, FLIPS[:1], False)})
-            rows.append(row | {"name": f"{name}, mean of 8 flips", "gains": gains(run / "model.safetensors", cases, FLIPS)})
+            rows.append(row | {"name": f"{name}, no back-projection", "gains": gains(run / "model.safetensors", cases, back=False)})
+            rows.append(row | {"name": f"{name}, mean of 8 flips", "gains": gains(run / "model.safetensors", cases, flips=8)})
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
         args.results.mkdir(parents=True, exist_ok=True)
         (args.results / "ablation.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")

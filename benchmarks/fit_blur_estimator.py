@@ -18,6 +18,7 @@ from SRGAN3DLib.configs import Factors
 from SRGAN3DLib.datasets import COARSEST_MM, coarsen
 from SRGAN3DLib.degradations import Degradation, Draw, sample
 from SRGAN3DLib.intensity import IntensityScale
+from SRGAN3DLib.jobs import DEGRADATIONS
 from SRGAN3DLib.scans import find_scans
 
 SCALES = (1.0, 1.15, 1.33)
@@ -59,7 +60,7 @@ def rows_of(folder: str, draws: dict[str, int], scales: tuple[float, ...], rng: 
 
 
 def _degraded(subject: str, array: np.ndarray, factors: Factors, draws: int, rng: np.random.Generator) -> list[Row]:
-    named = [(kind, Draw(Degradation.named(kind, factors))) for kind in ("box", "gaussian", "kspace")]
+    named = [(kind, Draw(Degradation.named(kind, factors))) for kind in DEGRADATIONS]
     axes, rows = [axis for axis, f in enumerate(factors) if f > 1], []
     for kind, draw in named + [("random", sample("random", factors, rng)) for _ in range(draws)]:
         lr = draw.add_noise(draw.degradation.forward(array), rng)

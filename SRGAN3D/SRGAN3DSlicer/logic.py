@@ -20,7 +20,7 @@ import slicer
 from SRGAN3DLib.checkpoint_header import CheckpointHeader, find_model, read_header
 from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.events import Failed, Log, Progress
-from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, check_flips, job_to_json, place_factors
+from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json, place_factors
 
 from . import mrml
 from .worker_client import RemoteError, WorkerClient
@@ -210,8 +210,8 @@ class Logic:
         frames = mrml.frames_of(volumes[0]) if allFrames else None
         if allFrames:
             tasks = _frame_tasks(tasks[0], volumes[0], frames)
-        options = {"model": str(find_model(model)), "device": device, "precision": precision, "blur": blur, "memory_limit": memoryLimit}
-        options |= {"flips": check_flips(flips)}
+        options = {"model": str(find_model(model)), "device": device, "precision": precision, "blur": blur}
+        options |= {"memory_limit": memoryLimit, "flips": flips}
         nothing = (lambda *_: None,) * 3
         callbacks = tuple(given or none for given, none in zip((onProgress, onDone, onError), nothing, strict=True))
         run = SuperResolveRun(self, volumes[0].GetScene(), tasks, options, callbacks)
