@@ -78,11 +78,11 @@ def output_kernel(weight: Tensor, factors: Factors) -> Tensor:
 
 
 def interleave(x: Tensor, factors: Factors) -> Tensor:
-    """(1, phases * C, k, j, i), phase by phase -> (1, C, fk*k, fj*j, fi*i)."""
+    """(N, phases * C, k, j, i), phase by phase -> (N, C, fk*k, fj*j, fi*i), channels-last."""
     fk, fj, fi = factors
-    k, j, i = x.shape[2:]
-    x = x[0].permute(1, 2, 3, 0).reshape(k, j, i, fk, fj, fi, -1).permute(0, 3, 1, 4, 2, 5, 6)
-    return x.reshape(1, k * fk, j * fj, i * fi, -1).permute(0, 4, 1, 2, 3)
+    n, _, k, j, i = x.shape
+    x = x.permute(0, 2, 3, 4, 1).reshape(n, k, j, i, fk, fj, fi, -1).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(n, k * fk, j * fj, i * fi, -1).permute(0, 4, 1, 2, 3)
 
 
 def overlap_add(places: Tensor, factors: Factors) -> Tensor:

@@ -153,6 +153,20 @@ def test_subpixel_nn_begins_as_replication_and_a_convolution(factors: Factors) -
     torch.testing.assert_close(stage.conv(x), replicate(plain, factors))
 
 
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 1, 3), (3, 2, 1), (1, 1, 1)], ids=str)
+def test_resize_conv_is_replication_and_a_convolution(factors: Factors) -> None:
+    """Phase by phase on the coarse grid, yet the values and the gradients of the plain way, border included."""
+    torch.manual_seed(0)
+    stage = STAGES["resize-conv"](5, factors, 0.25).double()
+    x = torch.randn(2, 5, 4, 3, 6, dtype=torch.float64, requires_grad=True)
+    wanted = F.leaky_relu(stage.after(replicate(F.leaky_relu(stage.before(x), 0.25), factors)), 0.25)
+    found, weights = stage(x), torch.randn_like(wanted)
+    torch.testing.assert_close(found, wanted)
+    inputs = [x, *stage.parameters()]
+    for one, other in zip(*(torch.autograd.grad((y * weights).sum(), inputs) for y in (found, wanted)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 @pytest.mark.parametrize("factors", [(2, 2, 2), (1, 1, 3)], ids=str)
 def test_the_phases_begin_alike(upsampling: str, factors: Factors) -> None:
