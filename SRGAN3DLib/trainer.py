@@ -199,7 +199,6 @@ class Trainer:
         figures = self._generator_losses(sr, hr, adversarial)
         updates = [(self.generator, self.g_optimiser, "")]
         if adversarial and self.d_optimiser is not None:
-            figures |= self._discriminator_losses(sr.detach(), hr)
             updates.append((self.discriminator, self.d_optimiser, "d_"))
         losses = self._means(figures)
         for network, optimiser, prefix in updates:
@@ -218,34 +217,33 @@ class Trainer:
         return losses
 
     def _generator_losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
-        """Equation (2); leaves its gradient in G."""
+        """Equation (2), and (1) where it is due; leaves the gradients in G and D."""
         config = self.config
         content = content_loss(config.content, sr, hr)
         loss, figures = config.content_weight * content, {"content": content}
         if config.gradient_difference_weight:
             figures["gradient_difference"] = gradient_difference_loss(sr, hr)
             loss = loss + config.gradient_difference_weight * figures["gradient_difference"]
+        gradient = torch.autograd.grad(self.scaler.scale(loss), sr)[0]  # at G's output, where the two terms can be compared
         if adversarial:
             assert self.discriminator is not None
-            self.discriminator.requires_grad_(False)
             with self._autocast():
                 fake = self.discriminator(sr).float()
             figures["adversarial"] = config.adversarial_weight * adversarial_loss(fake)
-            for name, term in (("content_pull", loss), ("adversarial_pull", figures["adversarial"])):  # at G's output
-                figures[name] = torch.autograd.grad(self.scaler.scale(term), sr, retain_graph=True)[0].square().mean()
-            loss = loss + figures["adversarial"]
+            pull = torch.autograd.grad(self.scaler.scale(figures["adversarial"]), sr, retain_graph=True)[0]
+            figures |= {"content_pull": gradient.square().mean(), "adversarial_pull": pull.square().mean()}
+            gradient, loss = gradient + pull, loss + figures["adversarial"]
+            figures |= self._discriminator_losses(fake, hr)
         self.g_optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        if adversarial and self.discriminator is not None:
-            self.discriminator.requires_grad_(True)
+        sr.backward(gradient)
         return {**figures, "loss": loss}
 
-    def _discriminator_losses(self, sr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Equation (1), and R1 where it is due; leaves its gradient in D."""
+    def _discriminator_losses(self, fake: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Equation (1) of D's outputs for SR, and R1 where it is due; leaves its gradient in D, and none in G."""
         config = self.config
         assert self.discriminator is not None and self.d_optimiser is not None
         with self._autocast():
-            real, fake = self.discriminator(hr).float(), self.discriminator(sr).float()
+            real = self.discriminator(hr).float()
         loss = discriminator_loss(real, fake, config.label_smoothing)
         figures = {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
         if config.r1_weight and self.step % config.r1_every == 0:
@@ -253,7 +251,7 @@ class Trainer:
             figures["r1"] = r1_penalty(self.discriminator(hr), hr)  # in fp32: a squared gradient is small
             loss = loss + 0.5 * config.r1_weight * config.r1_every * figures["r1"]
         self.d_optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward(inputs=list(self.discriminator.parameters()))
         return figures
 
     def _means(self, figures: dict[str, Tensor]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -24,6 +25,7 @@ from SRGAN3DLib.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig
 from SRGAN3DLib.errors import Cancelled, CheckpointError, DeviceError, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.events import Event, Log
 from SRGAN3DLib.loss_guard import TOLERATED
+from SRGAN3DLib.networks import with_blur
 from SRGAN3DLib.trainer import Trainer
 from SRGAN3DLib.training_report import write_report
 from SRGAN3DLib.volume import Volume
@@ -97,6 +99,22 @@ def test_same_seed_same_run(data: Path, tmp_path: Path) -> None:
         Trainer(config(data, tmp_path / name)).fit()
     Trainer(config(data, tmp_path / "c", seed=1)).fit()
     assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
+
+
+def test_the_gradients_of_a_gan_step_are_those_of_equations_1_and_2(data: Path, tmp_path: Path) -> None:
+    """One pass through D serves both networks; here each loss has its own, as it is written."""
+    trainer = Trainer(config(data, tmp_path / "run", steps=0, gan_steps=5, gradient_clip=1e9, content="mse"))
+    batch = trainer.data.batch(0)
+    lr, hr, mtf = map(torch.from_numpy, batch)
+    g, d = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminator)
+    sr = g(with_blur(lr, mtf))
+    ((sr - hr).square().mean() + trainer.config.adversarial_weight * (d(sr) - 1).square().mean()).backward()
+    d.zero_grad()
+    (0.5 * (d(hr) - 1).square().mean() + 0.5 * d(sr.detach()).square().mean()).backward()
+    trainer.train_step(batch)
+    for ours, plain in ((trainer.generator, g), (trainer.discriminator, d)):
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_the_adversarial_gradient_counts(data: Path, tmp_path: Path) -> None:
