@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import qt
 import slicer
 import vtk
 
 from . import mrml
 
-_before: list[tuple[int, dict[str, Any]]] = []  # what side by side has replaced: the layout, and where each view was turned
+_before: list[tuple[int, str, Any]] = []  # what side by side has replaced: the layout, and where Yellow (its ID) was turned
 
 
 def nodes(ids: tuple[str, str] | None) -> tuple[Any, Any]:
@@ -19,22 +20,22 @@ def nodes(ids: tuple[str, str] | None) -> tuple[Any, Any]:
 def show(mode: str, source: Any, result: Any, share: float) -> None:
     """`mode` is fade, checkerboard or side by side; `share` (0 to 1) is that of the result in a fade.
 
-    Slicer interpolates the input linearly where it shows it on a finer screen.
+    Slicer interpolates the input linearly where it shows it on a finer screen. Views that show either already stay where they are.
     """
     manager = slicer.app.layoutManager()
-    turn = manager is not None  # rotateToVolumePlane asks the layout manager, which is absent with --no-main-window
+    begin = not _in_view(source, result)
+    turn = begin and manager is not None  # rotateToVolumePlane asks the layout manager, which is absent with --no-main-window
+    _link(False)  # linked views take over each other's opacity
+    if mode != "side by side":
+        _layout_back(manager)
     if mode == "checkerboard":
-        _layout_back(manager)
         board = mrml.checkerboard(source, result)
-        slicer.util.setSliceViewerLayers(background=board, foreground=None, fit=True, rotateToVolumePlane=turn)
-    elif mode == "side by side":
-        slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=0.0, fit=True, rotateToVolumePlane=turn)
-        if manager is not None:
-            _side_by_side(manager, result)
+        slicer.util.setSliceViewerLayers(background=board, foreground=None, fit=begin, rotateToVolumePlane=turn)
     else:
-        _layout_back(manager)
-        slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=share, fit=True, rotateToVolumePlane=turn)
-    _link()
+        slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=share, fit=begin, rotateToVolumePlane=turn)
+        if mode == "side by side" and manager is not None:
+            _side_by_side(manager)
+    _link(True)
 
 
 def fade(share: float) -> None:
@@ -42,39 +43,56 @@ def fade(share: float) -> None:
     slicer.util.setSliceViewerLayers(foregroundOpacity=share)
 
 
-def _side_by_side(manager: Any, result: Any) -> None:
+def _side_by_side(manager: Any) -> None:
+    """The input where Red is, the result in Yellow at the same place."""
+    red, yellow = (manager.sliceWidget(name).sliceLogic() for name in ("Red", "Yellow"))
     if not _before:
-        turned = {}
-        for name in ("vtkMRMLSliceNodeRed", "vtkMRMLSliceNodeYellow"):  # the view of one may not have been made yet
-            node = slicer.mrmlScene.GetNodeByID(name)
-            if node is not None:
-                turned[name] = vtk.vtkMatrix4x4()
-                turned[name].DeepCopy(node.GetSliceToRAS())
-        _before.append((manager.layout, turned))
+        turned = vtk.vtkMatrix4x4()
+        turned.DeepCopy(yellow.GetSliceNode().GetSliceToRAS())
+        _before.append((manager.layout, yellow.GetSliceNode().GetID(), turned))
+    offset = red.GetSliceOffset()
+    _turn(yellow.GetSliceNode(), red.GetSliceNode().GetSliceToRAS())
+    for view, opacity in ((red, 0.0), (yellow, 1.0)):
+        view.GetSliceCompositeNode().SetForegroundOpacity(opacity)
     manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-    for name, opacity in (("Red", 0.0), ("Yellow", 1.0)):
-        logic = manager.sliceWidget(name).sliceLogic()
-        logic.GetSliceNode().SetOrientationToAxial()
-        logic.GetSliceNode().RotateToVolumePlane(result)
-        logic.GetSliceCompositeNode().SetForegroundVolumeID(result.GetID())
-        logic.GetSliceCompositeNode().SetForegroundOpacity(opacity)
-        logic.FitSliceToBackground()
+
+    def fit() -> None:
+        for view in (red, yellow):
+            view.FitSliceToBackground()
+            view.SetSliceOffset(offset)
+
+    qt.QTimer.singleShot(0, fit)  # by then the views have their new size
+
+
+def _turn(node: Any, slice_to_ras: Any) -> None:
+    node.GetSliceToRAS().DeepCopy(slice_to_ras)
+    node.UpdateMatrices()
 
 
 def _layout_back(manager: Any) -> None:
     if manager is None or not _before:
         return
-    layout, turned = _before.pop()
+    layout, name, turned = _before.pop()
     manager.setLayout(layout)
-    for name, matrix in turned.items():
-        node = slicer.mrmlScene.GetNodeByID(name)
-        if node is not None:
-            node.GetSliceToRAS().DeepCopy(matrix)
-            node.UpdateMatrices()
+    node = slicer.mrmlScene.GetNodeByID(name)
+    if node is not None:
+        _turn(node, turned)
 
 
-def _link() -> None:
-    """All slice views move together."""
-    scene = slicer.mrmlScene
-    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode").SetLinkedControl(True)
+def _views() -> list[Any]:
+    """What each slice view shows: its vtkMRMLSliceCompositeNode."""
+    kind, scene = "vtkMRMLSliceCompositeNode", slicer.mrmlScene
+    return [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def _in_view(source: Any, result: Any) -> bool:
+    """Whether a slice view shows one of them, or their checkerboard."""
+    board = slicer.mrmlScene.GetFirstNodeByName(mrml.checkerboard_name(source, result))
+    ids = {node.GetID() for node in (source, result, board) if node is not None}
+    return any(view.GetBackgroundVolumeID() in ids for view in _views())
+
+
+def _link(linked: bool) -> None:
+    """Whether all slice views move together."""
+    for view in _views():
+        view.SetLinkedControl(linked)

@@ -304,7 +304,7 @@ def checkerboard(source: Any, result: Any, squares: int = 8) -> Any:
         coarse = np.take(coarse, low, axis) * (1 - share) + np.take(coarse, high, axis) * share
     size = max(1, max(fine.shape) // squares)
     parity = sum(np.ix_(*(np.arange(n) // size for n in fine.shape))) % 2
-    name = f"{result.GetName()} | {source.GetName()}"
+    name = checkerboard_name(source, result)
     node = scene.GetFirstNodeByName(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     fill(node, np.where(parity == 0, fine, coarse), ijk_to_ras(result))
     node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
@@ -312,6 +312,10 @@ def checkerboard(source: Any, result: Any, squares: int = 8) -> Any:
     node.CreateDefaultDisplayNodes()
     like(result, node)
     return node
+
+
+def checkerboard_name(source: Any, result: Any) -> str:
+    return f"{result.GetName()} | {source.GetName()}"
 
 
 def node_gone(scene: vtkMRMLScene, node_id: str) -> bool:

@@ -115,7 +115,11 @@ def find_python(setting: str = "") -> str:
             if found is None:
                 raise ResourceError(f"{source} names {value}: no such program")
             return found
-    return shutil.which("PythonSlicer") or sys.executable
+    if found := shutil.which("PythonSlicer"):
+        return found
+    if "python" in Path(sys.executable or "").name.lower():  # within Slicer it is empty, or Slicer itself
+        return sys.executable
+    raise ResourceError("PythonSlicer: no such program on the PATH; let SRGAN3D_PYTHON name a Python that has torch")
 
 
 def is_foreign(python: str) -> bool:

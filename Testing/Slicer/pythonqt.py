@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import vtk
@@ -238,6 +239,10 @@ def child_widgets(widget: Wrapped) -> Any:
 class QTimer(Wrapped):
     def __init__(self) -> None:
         super().__init__(QtCore.QTimer())
+
+    @staticmethod
+    def singleShot(milliseconds: int, call: Callable[[], Any]) -> None:
+        QtCore.QTimer.singleShot(milliseconds, call)
 
 
 class QSettings:

@@ -28,9 +28,11 @@ def main() -> int:
         bench.layers.clear()
         bench.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
         bench.Bench.add_volume()
-        widget = slicer.util.getNewModuleWidget("SRGAN3D")
+        panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
+        widget = panel.self()
         failed += not passes(name, lambda widget=widget, scenario=scenario: scenario(bench.Bench(widget, "t1-x2")))
         widget.cleanup()
+        panel.delete()  # a Slicer that ends with two of them breaks
     import SRGAN3D
 
     failed += not passes("self-test", lambda: SRGAN3D.SRGAN3DTest().runTest())

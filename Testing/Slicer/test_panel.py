@@ -156,39 +156,81 @@ def test_without_sample_data(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     SRGAN3D.registerSampleData()
 
 
+class Views:
+    """Slice views without a screen: real MRML logics behind a layout manager; as a real view, each shows its node's new opacity to the
+    views that it is linked with."""
+
+    layout = 3
+
+    def __init__(self) -> None:
+        self.logics, self.shown = {}, {}
+        for name in ("Red", "Yellow"):
+            self.logics[name] = slicer.vtkMRMLSliceLogic()
+            self.logics[name].SetMRMLScene(slicer.mrmlScene)
+            self.logics[name].AddSliceNode(name)
+            view = self.logics[name].GetSliceCompositeNode()
+            self.shown[view.GetID()] = view.GetForegroundOpacity()
+            view.AddObserver("ModifiedEvent", self.broadcast)
+
+    def broadcast(self, view: Any, _event: str) -> None:
+        changed = self.shown[view.GetID()] != view.GetForegroundOpacity()
+        self.shown[view.GetID()] = view.GetForegroundOpacity()
+        for other in self.logics.values() if changed and view.GetLinkedControl() else ():
+            other.GetSliceCompositeNode().SetForegroundOpacity(view.GetForegroundOpacity())
+
+    def setLayout(self, layout: int) -> None:
+        self.layout = layout
+
+    def sliceWidget(self, name: str) -> Any:
+        return type("Widget", (), {"sliceLogic": lambda _: self.logics[name]})()
+
+    def place(self, name: str, normal: tuple[int, int, int], up: tuple[int, int, int]) -> None:
+        self.logics[name].GetSliceNode().SetSliceToRASByNTP(*normal, *up, 3, 4, 5, 0)
+
+    def turn(self, name: str) -> np.ndarray:
+        return slicer.util.arrayFromVTKMatrix(self.logics[name].GetSliceNode().GetSliceToRAS()).copy()
+
+    def opacity(self, name: str) -> float:
+        return self.logics[name].GetSliceCompositeNode().GetForegroundOpacity()
+
+
 def test_side_by_side_and_back(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layout and the turn of the views that stood before."""
+    """The result in Yellow where Red shows the input, however the views were linked; then the layout and the turn that stood before."""
     from SRGAN3DSlicer import compare
 
-    scene = slicer.mrmlScene
-    views = {}
-    for name in ("Red", "Yellow"):
-        views[name] = slicer.vtkMRMLSliceLogic()
-        views[name].SetMRMLScene(scene)
-        views[name].AddSliceNode(name)
-    yellow = views["Yellow"].GetSliceNode()
-    assert yellow.GetID() == "vtkMRMLSliceNodeYellow"
-    yellow.SetOrientationToSagittal()
-    before = slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()).copy()
-
-    class Manager:
-        layout = 3
-
-        def setLayout(self, layout: int) -> None:
-            self.layout = layout
-
-        def sliceWidget(self, name: str) -> Any:
-            return type("Widget", (), {"sliceLogic": lambda _: views[name]})()
-
-    manager = Manager()
-    monkeypatch.setattr(app, "layoutManager", lambda: manager)
+    views = Views()
+    monkeypatch.setattr(app, "layoutManager", lambda: views)
+    views.place("Red", (0, 1, 0), (1, 0, 0))
+    views.place("Yellow", (1, 0, 0), (0, 1, 0))
+    before = views.turn("Yellow")
     source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
-    compare.show("side by side", source, result, 0.5)
-    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
-    assert not np.allclose(slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()), before)
-    compare.show("side by side", source, result, 0.5)
+    for _ in range(2):
+        compare.show("side by side", source, result, 0.5)
+        assert views.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+        assert (views.opacity("Red"), views.opacity("Yellow")) == (0, 1)
+        assert np.allclose(views.turn("Yellow"), views.turn("Red"))
+        app.processEvents()
+        assert np.allclose(views.turn("Yellow"), views.turn("Red"))
     compare.show("fade", source, result, 0.5)
-    assert manager.layout == 3 and np.allclose(slicer.util.arrayFromVTKMatrix(yellow.GetSliceToRAS()), before)
+    assert views.layout == 3 and np.allclose(views.turn("Yellow"), before)
+
+
+def test_who_looks_at_a_place_stays_there(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views are fitted and turned to the volumes only where they showed something else."""
+    from SRGAN3DSlicer import compare
+
+    views = Views()
+    monkeypatch.setattr(app, "layoutManager", lambda: views)
+    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
+    compare.show("fade", source, result, 0.5)
+    assert bench.layers[-1]["fit"] and bench.layers[-1]["rotateToVolumePlane"]
+    for shown in (source, result):
+        views.logics["Red"].GetSliceCompositeNode().SetBackgroundVolumeID(shown.GetID())
+        compare.show("checkerboard", source, result, 0.5)
+        assert not bench.layers[-1]["fit"] and not bench.layers[-1]["rotateToVolumePlane"]
+    views.logics["Red"].GetSliceCompositeNode().SetBackgroundVolumeID(bench.layers[-1]["background"].GetID())
+    compare.show("fade", source, result, 0.5)
+    assert not bench.layers[-1]["fit"]
 
 
 def test_states_have_no_other_ways() -> None:
