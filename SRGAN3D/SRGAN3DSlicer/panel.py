@@ -15,7 +15,7 @@ from SRGAN3DLib.jobs import DEFAULT_MODEL
 
 from . import choices, compare, forecast, install, model_card, mrml, preferences, texts
 from .logic import Logic
-from .slots import connect, slot
+from .slots import connect, scroll_to, slot
 from .states import Machine, State
 from .watch import Watch
 
@@ -255,6 +255,7 @@ class Panel:
         self.run = None
         self.refresh()
         self.on_compare()
+        scroll_to(self.ui.resultGroup)
 
     @slot
     def on_error(self, error: Exception) -> None:

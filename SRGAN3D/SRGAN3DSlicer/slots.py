@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import qt
+
 
 def slot(method):
     """Qt swallows what a slot raises: here it becomes one line in the panel, and its traceback goes to the log."""
@@ -23,3 +25,12 @@ def connect(wiring: list[tuple[Any, str, Callable[..., None]]]) -> None:
     for widget, signal, method in wiring:
         if not widget.connect(signal, method):
             raise RuntimeError(f"no signal {signal}")  # PythonQt only prints
+
+
+def scroll_to(widget: Any) -> None:
+    """Where `widget` lies in a scroll area, as in Slicer's module panel, let all of it be seen, once it has its size."""
+    area = widget.parent()
+    while area is not None and not area.inherits("QScrollArea"):
+        area = area.parent()
+    if area is not None:
+        qt.QTimer.singleShot(0, lambda: area.ensureWidgetVisible(widget))
