@@ -1,7 +1,7 @@
 """Run by Slicer itself: `Slicer --testing --python-script run_in_slicer.py`: the panel's scenarios and the module's self-test.
 
-Real PythonQt, real widgets, real nodes; the worker process is made up, but in the self-test. Prints a line a test; ends Slicer
-with code 0 or 1.
+Real PythonQt, real widgets, real nodes, real slice views; the worker process is made up in the panel's scenarios and real in
+`whole_scenarios.py` and the self-test. Prints a line a test; ends Slicer with code 0 or 1.
 """
 
 import sys
@@ -16,27 +16,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 def main() -> int:
     import bench
-    from panel_scenarios import SCENARIOS
+    import panel_scenarios
+    import whole_scenarios
     from SRGAN3DSlicer import preferences
 
-    slicer.util.setSliceViewerLayers = lambda **asked: bench.layers.append(asked)
-    failed = 0
-    for name, scenario in SCENARIOS.items():
-        slicer.mrmlScene.Clear(0)
-        for key in (preferences.DEVICE, preferences.ADDED, preferences.SPEEDS):
-            qt.QSettings().remove(key)
-        bench.layers.clear()
-        bench.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
-        bench.Bench.add_volume()
-        panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
-        widget = panel.self()
-        failed += not passes(name, lambda widget=widget, scenario=scenario: scenario(bench.Bench(widget, "t1-x2")))
-        widget.cleanup()
-        panel.delete()  # a Slicer that ends with two of them breaks
+    set_layers, failed = slicer.util.setSliceViewerLayers, 0
+    for scenarios, process in ((panel_scenarios.SCENARIOS, bench.FakeProcess), (whole_scenarios.SCENARIOS, None)):
+        real = process is None
+        slicer.util.setSliceViewerLayers = set_layers if real else lambda **asked: bench.layers.append(asked)
+        for name, scenario in scenarios.items():
+            slicer.mrmlScene.Clear(0)
+            for key in (preferences.DEVICE, preferences.ADDED, preferences.SPEEDS):
+                qt.QSettings().remove(key)
+            bench.layers.clear()
+            if not real:
+                bench.Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
+                bench.Bench.add_volume()
+            panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
+            hands = bench.Bench(panel.self(), "t1-x2", process)
+            failed += not passes(name, lambda hands=hands, scenario=scenario: scenario(hands))
+            hands.widget.cleanup()
+            panel.delete()  # a Slicer that ends with two of them breaks
     import SRGAN3D
 
     failed += not passes("self-test", lambda: SRGAN3D.SRGAN3DTest().runTest())
-    print(f"{len(SCENARIOS) + 1 - failed} passed, {failed} failed", flush=True)
+    print(f"{len(panel_scenarios.SCENARIOS) + len(whole_scenarios.SCENARIOS) + 1 - failed} passed, {failed} failed", flush=True)
     return int(failed > 0)
 
 
