@@ -1,7 +1,11 @@
-"""Pictures of the panel in its states, run by Slicer itself: `Slicer --no-main-window --python-script screenshots.py FOLDER`."""
+"""Pictures, made by Slicer itself: `Slicer --python-script screenshots.py FOLDER [SCAN]`.
+
+The panel in its states; and, where SCAN is given and there is a main window, that window with SCAN, made coarse, and its result.
+"""
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +34,12 @@ def main(folder: Path) -> None:
     from SRGAN3DSlicer import logic
     from unhappy_scenarios import end
 
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("SRGAN3D_PYTHON", sys.executable)
+    set_layers = slicer.util.setSliceViewerLayers
     slicer.util.setSliceViewerLayers = lambda **asked: hands.layers.append(asked)
     for name, matrix in (("T1w", OBLIQUE), ("tilted", TILTED)):
         hands.Bench.add_volume(name=name, matrix=np.array(matrix), array=head())
-    bench = hands.Bench(slicer.util.getNewModuleWidget("SRGAN3D"), "t1-x2")
+    panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
+    bench = hands.Bench(panel.self(), "t1-x2")
     window, ui = bench.widget.parent, bench.ui
     window.show()
 
@@ -66,8 +70,39 @@ def main(folder: Path) -> None:
     ui.optionsGroup.collapsed = ui.logGroup.collapsed = False
     shoot("panel-options")
     bench.widget.cleanup()
+    panel.delete()
+    slicer.util.setSliceViewerLayers = set_layers
+
+
+def whole_window(folder: Path, scan: str) -> None:
+    import bench as hands
+    from SRGAN3DSlicer import sample_data
+
+    slicer.mrmlScene.Clear(0)
+    window = slicer.util.mainWindow()
+    window.resize(1280, 860)
+    truth = slicer.util.loadVolume(scan)
+    coarse = sample_data.degrade(truth)
+    slicer.mrmlScene.RemoveNode(truth)
+    coarse.SetName("T1w")
+    slicer.util.setSliceViewerLayers(background=coarse, fit=True)
+    slicer.util.selectModule("SRGAN3D")
+    bench = hands.Bench(slicer.modules.SRGAN3DWidget, "t1-x2", None)
+    bench.ui.inputSelector.setCurrentNode(coarse)
+    bench.click()
+    bench.until("done", "failed")
+    for mode in ("fade", "side by side"):
+        bench.choose(bench.ui.compareCombo, mode)
+        for _ in range(20):
+            slicer.app.processEvents()
+            time.sleep(0.02)
+        window.grab().save(str(folder / f"slicer-{mode.replace(' ', '-')}.png"))
 
 
 if __name__ == "__main__":
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("SRGAN3D_PYTHON", sys.executable)
     main(Path(sys.argv[1]))
+    if len(sys.argv) > 2 and slicer.util.mainWindow() is not None:
+        whole_window(Path(sys.argv[1]), sys.argv[2])
     slicer.util.exit(0)
