@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_process import HELLO, FakeProcess
-from SRGAN3DSlicer import worker_client
+from SRGAN3DSlicer import worker_client, worker_process
 from SRGAN3DSlicer.worker_client import WorkerClient
 
 from SRGAN3DLib.errors import ResourceError
@@ -182,3 +184,15 @@ def test_an_answer_may_ask_again(heard: list) -> None:
     one.process.say(event="done", id=job, info={})
     one.pump()
     assert one.process.told[-1]["id"] == str(int(job) + 1)
+
+
+@pytest.mark.parametrize("executable", ["", None, "/opt/Slicer/bin/SlicerApp-real"])
+def test_where_there_is_no_python_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, executable: str | None) -> None:
+    """Within Slicer `sys.executable` is empty, or Slicer itself: never what a worker is started with."""
+    monkeypatch.delenv("SRGAN3D_PYTHON")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(ResourceError, match="PythonSlicer: no such program"):
+        worker_process.find_python()
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert worker_process.find_python() == "/usr/bin/python3"
