@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from plain_network import as_written
 from torch import Tensor
 
 from SRGAN3DLib import __version__, tiling
@@ -60,7 +61,7 @@ def contenders(generator: Generator, image: np.ndarray) -> dict[str, Callable[[]
 
 def measure(name: str, size: int, rounds: int, threads: int) -> list[dict[str, object]]:
     torch.manual_seed(SEED)
-    generator = Generator(preset(name)).eval()
+    generator = as_written(Generator(preset(name)).eval())
     torch.nn.init.normal_(generator.output.weight, std=0.05)
     image = np.random.default_rng(SEED).random((size,) * 3, np.float32)
     for run in contenders(generator, image[:20, :20, :20]).values():

@@ -22,25 +22,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from plain_network import as_written
 
 from SRGAN3DLib import __version__
 from SRGAN3DLib.configs import PRESETS, TrainConfig, training_preset
 from SRGAN3DLib.datasets import TrainingSet
 from SRGAN3DLib.jobs import parse_factors
-from SRGAN3DLib.networks import ResizeConvStage, replicate
 from SRGAN3DLib.trainer import Trainer
 from SRGAN3DLib.volume import Volume
 
 SEED = 20170331
 WAIT_BAR, SPEED_BAR = 0.10, 2.5
-
-
-class PlainStage(ResizeConvStage):
-    def forward(self, x: Tensor) -> Tensor:
-        x = replicate(F.leaky_relu(self.before(x), self.slope), self.factors)
-        return F.leaky_relu(self.after(x), self.slope)
 
 
 class PlainTrainer(Trainer):
@@ -49,10 +41,7 @@ class PlainTrainer(Trainer):
     layout = torch.contiguous_format
 
     def _place(self, network: Any) -> Any:
-        for stage in getattr(network, "stages", ()):
-            if isinstance(stage, ResizeConvStage):
-                stage.__class__ = PlainStage  # the same weights
-        return super()._place(network)
+        return super()._place(as_written(network))
 
 
 def make_scans(folder: Path, count: int = 3, side: int = 160) -> None:
