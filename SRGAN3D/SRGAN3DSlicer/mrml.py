@@ -43,7 +43,9 @@ def unfit(node: Any) -> str:
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLTensorVolumeNode"):
         return f"{name}: not a scalar volume"
     image = node.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    # updateVolumeFromArray tells of the new size before the voxels are there: VTK would read beyond the old ones
+    if scalars is None or image.GetNumberOfPoints() == 0 or scalars.GetNumberOfTuples() != image.GetNumberOfPoints():
         return f"{name}: has no voxels"
     if image.GetNumberOfScalarComponents() != 1:
         return f"{name}: {image.GetNumberOfScalarComponents()} values a voxel; one is wanted"

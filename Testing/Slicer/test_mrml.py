@@ -260,3 +260,14 @@ def test_checkerboard_of_a_linear_ramp_is_the_ramp(add_volume: Any) -> None:
     inside = (slice(1, -1),) * 3
     assert np.abs(mrml.array_of(board)[inside] - mrml.array_of(out)[inside]).max() < 1e-3
     assert not board.GetSaveWithScene() and mrml.checkerboard(node, out) is board
+
+
+def test_a_volume_half_way_through_updateVolumeFromArray(scene: Any) -> None:
+    """slicer.util.updateVolumeFromArray sets the size first, and who observes the image hears of it: seen to end Slicer."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "v")
+    mrml.fill(node, np.arange(48**3, dtype=np.int16).reshape(48, 48, 48), np.eye(4))
+    assert mrml.unfit(node) == ""
+    said: list[str] = []
+    node.AddObserver(node.ImageDataModifiedEvent, lambda *_: said.append(mrml.unfit(node)))
+    node.GetImageData().SetDimensions(200, 200, 200)
+    assert said and set(said) == {"v: has no voxels"}
