@@ -8,7 +8,8 @@ import vtk
 
 from . import mrml
 
-_before: list[tuple[int, str, Any]] = []  # what side by side has replaced: the layout, and where Yellow (its ID) was turned
+YELLOW = "vtkMRMLSliceNodeYellow"
+_before: list[tuple[int, Any]] = []  # what side by side has replaced: the layout, and where Yellow was turned, if it was there
 
 
 def nodes(ids: tuple[str, str] | None) -> tuple[Any, Any]:
@@ -25,16 +26,19 @@ def show(mode: str, source: Any, result: Any, share: float) -> None:
     manager = slicer.app.layoutManager()
     begin = not _in_view(source, result)
     turn = begin and manager is not None  # rotateToVolumePlane asks the layout manager, which is absent with --no-main-window
-    _link(False)  # linked views take over each other's opacity
-    if mode != "side by side":
+    beside = mode == "side by side" and manager is not None
+    if beside:
+        _layout_beside(manager)  # first, since a view that comes with it has no layers yet
+    else:
         _layout_back(manager)
+    _link(False)  # linked views take over each other's opacity
     if mode == "checkerboard":
         board = mrml.checkerboard(source, result)
         slicer.util.setSliceViewerLayers(background=board, foreground=None, fit=begin, rotateToVolumePlane=turn)
     else:
         slicer.util.setSliceViewerLayers(background=source, foreground=result, foregroundOpacity=share, fit=begin, rotateToVolumePlane=turn)
-        if mode == "side by side" and manager is not None:
-            _side_by_side(manager)
+    if beside:
+        _show_beside(manager)
     _link(True)
 
 
@@ -43,18 +47,23 @@ def fade(share: float) -> None:
     slicer.util.setSliceViewerLayers(foregroundOpacity=share)
 
 
-def _side_by_side(manager: Any) -> None:
+def _layout_beside(manager: Any) -> None:
+    if not _before:
+        node, turned = slicer.mrmlScene.GetNodeByID(YELLOW), None
+        if node is not None:  # the view may not have been made yet
+            turned = vtk.vtkMatrix4x4()
+            turned.DeepCopy(node.GetSliceToRAS())
+        _before.append((manager.layout, turned))
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+
+
+def _show_beside(manager: Any) -> None:
     """The input where Red is, the result in Yellow at the same place."""
     red, yellow = (manager.sliceWidget(name).sliceLogic() for name in ("Red", "Yellow"))
-    if not _before:
-        turned = vtk.vtkMatrix4x4()
-        turned.DeepCopy(yellow.GetSliceNode().GetSliceToRAS())
-        _before.append((manager.layout, yellow.GetSliceNode().GetID(), turned))
     offset = red.GetSliceOffset()
     _turn(yellow.GetSliceNode(), red.GetSliceNode().GetSliceToRAS())
     for view, opacity in ((red, 0.0), (yellow, 1.0)):
         view.GetSliceCompositeNode().SetForegroundOpacity(opacity)
-    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
 
     def fit() -> None:
         for view in (red, yellow):
@@ -72,17 +81,16 @@ def _turn(node: Any, slice_to_ras: Any) -> None:
 def _layout_back(manager: Any) -> None:
     if manager is None or not _before:
         return
-    layout, name, turned = _before.pop()
+    layout, turned = _before.pop()
     manager.setLayout(layout)
-    node = slicer.mrmlScene.GetNodeByID(name)
-    if node is not None:
+    node = slicer.mrmlScene.GetNodeByID(YELLOW)
+    if node is not None and turned is not None:
         _turn(node, turned)
 
 
 def _views() -> list[Any]:
-    """What each slice view shows: its vtkMRMLSliceCompositeNode."""
-    kind, scene = "vtkMRMLSliceCompositeNode", slicer.mrmlScene
-    return [scene.GetNthNodeByClass(number, kind) for number in range(scene.GetNumberOfNodesByClass(kind))]
+    """What each slice view shows."""
+    return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
 
 
 def _in_view(source: Any, result: Any) -> bool:

@@ -162,9 +162,14 @@ class Views:
 
     layout = 3
 
-    def __init__(self) -> None:
+    def __init__(self, names: tuple[str, ...] = ("Red", "Yellow")) -> None:
         self.logics, self.shown = {}, {}
-        for name in ("Red", "Yellow"):
+        self.make(names)
+
+    def make(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name in self.logics:
+                continue
             self.logics[name] = slicer.vtkMRMLSliceLogic()
             self.logics[name].SetMRMLScene(slicer.mrmlScene)
             self.logics[name].AddSliceNode(name)
@@ -180,8 +185,12 @@ class Views:
 
     def setLayout(self, layout: int) -> None:
         self.layout = layout
+        if layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView:
+            self.make(("Red", "Yellow"))
 
     def sliceWidget(self, name: str) -> Any:
+        if name not in self.logics:
+            return None  # as a layout manager of a view that no layout has asked for
         return type("Widget", (), {"sliceLogic": lambda _: self.logics[name]})()
 
     def place(self, name: str, normal: tuple[int, int, int], up: tuple[int, int, int]) -> None:
@@ -213,6 +222,23 @@ def test_side_by_side_and_back(app: Any, bench: Bench, monkeypatch: pytest.Monke
         assert np.allclose(views.turn("Yellow"), views.turn("Red"))
     compare.show("fade", source, result, 0.5)
     assert views.layout == 3 and np.allclose(views.turn("Yellow"), before)
+
+
+def test_side_by_side_makes_the_view_that_is_missing(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layout of Red alone, as one may start Slicer with: Yellow comes with the layout, and is among those that get the layers."""
+    from SRGAN3DSlicer import compare
+
+    views = Views(("Red",))
+    monkeypatch.setattr(app, "layoutManager", lambda: views)
+    asked: list[int] = []
+    kind = "vtkMRMLSliceCompositeNode"
+    count = lambda **_: asked.append(slicer.mrmlScene.GetNumberOfNodesByClass(kind))  # noqa: E731
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", count)
+    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
+    compare.show("side by side", source, result, 0.5)
+    assert asked == [2] and (views.opacity("Red"), views.opacity("Yellow")) == (0, 1)
+    compare.show("fade", source, result, 0.5)
+    assert views.layout == 3
 
 
 def test_who_looks_at_a_place_stays_there(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
