@@ -31,6 +31,7 @@ from .phase_kernels import (
     output_kernel,
     overlap_add,
     phase_kernel,
+    phase_window,
     phases_of,
     transposed_phase_kernel,
 )
@@ -101,8 +102,7 @@ class Stage:
         width = len(self.convs[0].bias)
         y = x.new_empty(1, *size, width * len(self.convs)).permute(0, 4, 1, 2, 3)
         for index, (conv, start) in enumerate(zip(self.convs, self.starts, strict=True)):
-            window = [slice(s, s + n + taps - 1) for s, n, taps in zip(start, size, conv.weight.shape[2:], strict=True)]
-            y[:, index * width : (index + 1) * width] = conv(x[:, :, window[0], window[1], window[2]])
+            y[:, index * width : (index + 1) * width] = conv(phase_window(x, conv.weight, start))
         return y
 
 

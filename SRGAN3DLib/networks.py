@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .configs import UNKNOWN_MTF, DiscriminatorConfig, Factors, GeneratorConfig
-from .phase_kernels import Triple, interleave, phase_kernel, phases_of
+from .phase_kernels import Triple, interleave, phase_kernel, phase_window, phases_of
 
 TAIL = 64  # channels of the upsampling part [R]
 
@@ -74,11 +74,8 @@ class ResizeConvStage(nn.Module):
 
     def _phase(self, x: Tensor, phase: Triple) -> Tensor:
         """`x` with a margin of 1; one fine voxel of every coarse one."""
-        kernel, starts = phase_kernel(self.after.weight, phase, self.factors)
-        sizes = [n - 2 + taps - 1 for n, taps in zip(x.shape[2:], kernel.shape[2:], strict=True)]
-        for axis, (start, size) in enumerate(zip(starts, sizes, strict=True), start=2):
-            x = x.narrow(axis, start, size)
-        return F.conv3d(x, kernel, self.after.bias)
+        kernel, start = phase_kernel(self.after.weight, phase, self.factors)
+        return F.conv3d(phase_window(x, kernel, start), kernel, self.after.bias)
 
 
 class SubpixelStage(nn.Module):

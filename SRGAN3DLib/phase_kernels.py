@@ -53,6 +53,13 @@ def phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> tuple[Tenso
     return weight, (starts[0], starts[1], starts[2])
 
 
+def phase_window(x: Tensor, kernel: Tensor, start: Triple) -> Tensor:
+    """What the `kernel` of a phase, its first tap at `start`, reads of `x` (N, C, k + 2, j + 2, i + 2), which has a margin of 1."""
+    for axis, (first, taps) in enumerate(zip(start, kernel.shape[2:], strict=True), start=2):
+        x = x.narrow(axis, first, x.shape[axis] + taps - 3)
+    return x
+
+
 def transposed_phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> Tensor:
     """One phase of a transposed convolution (kernel 3f, stride f, padding f) as a 3^3 kernel (O, C, 3, 3, 3) on the coarse grid.
 

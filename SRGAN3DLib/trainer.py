@@ -196,7 +196,7 @@ class Trainer:
         buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
         with self._autocast():
             sr = self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float()
-        figures = self._generator_losses(sr, hr, adversarial)
+        figures = self._losses(sr, hr, adversarial)
         updates = [(self.generator, self.g_optimiser, "")]
         if adversarial and self.d_optimiser is not None:
             updates.append((self.discriminator, self.d_optimiser, "d_"))
@@ -216,7 +216,7 @@ class Trainer:
         self.scaler.update()
         return losses
 
-    def _generator_losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
+    def _losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Equation (2), and (1) where it is due; leaves the gradients in G and D."""
         config = self.config
         content = content_loss(config.content, sr, hr)

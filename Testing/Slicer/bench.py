@@ -91,7 +91,7 @@ class Bench:
         assert not self.ui.applyButton.enabled and words in self.ui.forecastLabel.text, self.ui.forecastLabel.text
 
     def until(self, *states: str) -> None:
-        end = time.monotonic() + 600  # on Linux Slicer takes the lowest priority, and its children with it
+        end = time.monotonic() + 60
         while self.panel.machine.state.value not in states:
             assert time.monotonic() < end, self.ui.statusLabel.text
             self.logic.pump()

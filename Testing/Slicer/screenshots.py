@@ -3,7 +3,6 @@
 The panel in its states; and, where SCAN is given and there is a main window, that window with SCAN, made coarse, and its result.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -101,7 +100,6 @@ def whole_window(folder: Path, scan: str) -> None:
 
 if __name__ == "__main__":
     Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("SRGAN3D_PYTHON", sys.executable)
     main(Path(sys.argv[1]))
     if len(sys.argv) > 2 and slicer.util.mainWindow() is not None:
         whole_window(Path(sys.argv[1]), sys.argv[2])

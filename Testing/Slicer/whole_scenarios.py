@@ -14,13 +14,12 @@ from bench import Bench
 from SRGAN3DSlicer import logic, mrml, worker_process
 
 MODEL = "t1-x2"
-SHEARED = np.array([[1.9, -0.3, 0.2, -40], [0.3, 1.9, -0.1, -50], [-0.3, 0.2, 2.9, 20], [0, 0, 0, 1]])
 TILT = np.array([[0.9, -0.43, 0, 5], [0.43, 0.9, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])
 
 
 def tilted(bench: Bench, name: str) -> Any:
     """An oblique, anisotropic volume under a transform, chosen in the panel."""
-    node = bench.add_volume(name=name, matrix=SHEARED)
+    node = bench.add_volume(name=name)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "tilt")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(TILT))
     node.SetAndObserveTransformNodeID(transform.GetID())
