@@ -140,7 +140,7 @@ def main() -> int:
     print(f"plain step   {best['plain']:8.2f} s of CPU time a thread (fp32, contiguous)")
     told = f"bar {SPEED_BAR} x: {'met' if ratio >= SPEED_BAR else 'MISSED'}"
     print(f"our step     {best['ours']:8.2f} s, {ratio:.2f} x as fast; {told}")
-    print(f"losses       apart by {differences[0]:.1e} of their size from the same weights, by at most {max(differences[1:]):.1e} after that")
+    print(f"losses       apart by {differences[0]:.1e} of their size from the same weights, then by at most {max(differences[1:]):.1e}")
     print(f"convolution  {ceiling:8.2f} x as fast alone, forward and backward: what the processor gives")
     if args.out:
         figures = {
