@@ -1,7 +1,7 @@
 """The blur of a scan, estimated from the scan itself: its spectrum, and the shape of its strongest edges.
 
-Per axis, 55 features -> ridge regression -> modulation transfer at Nyquist (0 to 1). The weights were fitted on degraded training
-scans by `benchmarks/fit_blur_estimator.py`, which also measures how far to trust them; they lie in `models/blur-estimator.json`.
+Per axis, 55 features -> small networks -> modulation transfer at Nyquist (0 to 1). `benchmarks/fit_blur_estimator.py` trains them on
+degraded training scans, made more unlike each other, and measures how far to trust them; they lie in `models/blur-estimator.json`.
 A spectrum alone cannot tell a box from an ideal low-pass (aliasing fills in what the box took away); edges can: an
 ideal low-pass rings, a box does not, a gaussian spreads the step.
 """
@@ -21,51 +21,57 @@ BANDS = np.linspace(0, 1, 17)  # of Nyquist
 REACH = 5  # neighbours looked at on either side of an edge
 QUANTILES = (0.995, 0.98, 0.92)
 RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
-APART = 0.22  # axes whose estimates differ by more do not share their blur
+APART = 0.22
 LEAST_VOXELS = 16  # along an axis, for an estimate
+SLOPE = 0.1  # of the networks' LeakyReLU
 
 
 def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float, float, float] | None:
     """MTF at Nyquist along K, J, I of a scan (K, J, I) float32 about to be enlarged by `factors`; 1 along axes that are not.
 
-    None where it is too small or too smooth to say. What a blur looks like depends on what it went with: scans blurred along every axis
-    (`isotropic`; `coarse` from a factor of 3 up) and stacks of thick slices have weights of their own.
+    None where it is too small or too smooth to say.
     """
     axes = [axis for axis, f in enumerate(factors) if f > 1]
     if not axes or min(array.shape[axis] for axis in axes) < LEAST_VOXELS or min(array.shape) < 2 * REACH + 2:
         return None
-    features = np.stack([axis_features(array, axis) for axis in axes])
-    if not np.isfinite(features).all():
+    features = np.stack([axis_features(array, axis) for axis in range(3)])
+    if not np.isfinite(features[axes]).all():
         return None
     fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    estimates = combine(fitted["slices" if len(axes) == 1 else "coarse" if max(factors) > 2 else "isotropic"], features)
+    own = np.array([mtf_of(fitted, inputs(features, axis, factors)) for axis in axes])
     mtf = [1.0, 1.0, 1.0]
-    for axis, value in zip(axes, estimates, strict=True):
+    for axis, value in zip(axes, combine(own), strict=True):
         mtf[axis] = float(value)
     return mtf[0], mtf[1], mtf[2]
 
 
-def combine(fitted: dict, features: np.ndarray) -> np.ndarray:
-    """Features (axes, 55) -> MTF (axes,). Where several axes were blurred they mostly share their blur: the level comes from their
-    mean features, and half of what each axis says of itself against the others. An axis much softer than another was interpolated
-    long before, and is left out of that; what the scanner's blur was, the sharpest tells."""
-    kept, own = features, _of_axes(fitted, features)
-    while np.ptp(np.minimum(own, RANGE[1])) > APART:
-        kept = np.delete(kept, own.argmin(), axis=0)
-        own = _of_axes(fitted, kept)
-    if len(kept) < len(features):
-        own = np.full(len(features), own.max())
-    return np.asarray(np.clip(own, *RANGE))
+def inputs(features: np.ndarray, axis: int, factors: Factors) -> np.ndarray:
+    """What tells of `axis`: its features, the mean of the other axes' (features (3, 55); NaN where there are none), and how much finer
+    this axis and those are to become."""
+    others = [a for a in range(3) if a != axis]
+    known = np.isfinite(features[others]).all(axis=1)
+    beside = features[others][known].mean(axis=0) if known.any() else np.full(features.shape[1], np.nan)
+    finer = np.log2([factors[axis], *(factors[a] for a in others)])
+    return np.concatenate([features[axis], beside, [finer[0], finer[1:].mean()]])
 
 
-def _of_axes(fitted: dict, features: np.ndarray) -> np.ndarray:
-    own = _regress(fitted["axis"], features)
-    return _regress(fitted["mean"], features.mean(axis=0)) + 0.5 * (own - own.mean()) if len(features) > 1 else own
+def mtf_of(fitted: dict, x: np.ndarray) -> np.ndarray:
+    """(..., inputs) -> MTF (...): the mean over the networks; an input that is NaN counts as the usual one."""
+    z = np.nan_to_num(np.clip((x - fitted["centre"]) / fitted["scale"], -4, 4))
+    answers = []
+    for layers in fitted["networks"]:
+        y = z
+        for index, (weight, bias) in enumerate(layers):
+            y = y @ np.asarray(weight).T + np.asarray(bias)
+            y = np.where(y > 0, y, SLOPE * y) if index + 1 < len(layers) else y
+        answers.append(y[..., 0])
+    return np.asarray(np.mean(answers, axis=0))
 
 
-def _regress(one: dict, features: np.ndarray) -> np.ndarray:
-    z = np.clip((features - one["centre"]) / one["scale"], -4, 4)
-    return np.asarray(one["intercept"] + z @ np.asarray(one["weights"]))
+def combine(own: np.ndarray) -> np.ndarray:
+    """Each axis's own MTF -> the estimates. Where several axes were blurred they mostly share their blur: of what sets one apart
+    from the others, half is believed."""
+    return np.clip(own.mean() + 0.5 * (own - own.mean()), *RANGE)
 
 
 def axis_features(array: np.ndarray, axis: int) -> np.ndarray:

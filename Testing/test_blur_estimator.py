@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from SRGAN3DLib.blur_estimator import RANGE, axis_features, combine, estimate_mtf
+from SRGAN3DLib.blur_estimator import RANGE, SLOPE, axis_features, combine, estimate_mtf, inputs, mtf_of
 from SRGAN3DLib.degradations import AxisBlur, Degradation
 from SRGAN3DLib.volume import Volume
 
@@ -53,12 +53,25 @@ def test_a_floor_and_a_ceiling(fine_head: np.ndarray) -> None:
     assert estimate(fine_head, AxisBlur("gaussian", 2.0)) == pytest.approx([RANGE[0]] * 3)
 
 
-def test_an_axis_interpolated_before_does_not_decide() -> None:
-    one = {"centre": [0.0], "scale": [1.0], "weights": [1.0], "intercept": 0.0}  # the feature is the estimate
-    fitted = {"axis": one, "mean": one}
-    assert combine(fitted, np.array([[0.6], [0.7], [0.65]])) == pytest.approx([0.625, 0.675, 0.65])
-    assert combine(fitted, np.array([[0.3], [0.9], [0.8]])) == pytest.approx([0.85 + 0.5 * (0.9 - 0.85)] * 3)  # not even for the level
-    assert combine(fitted, np.array([[0.2], [0.9], [0.3]])) == pytest.approx([0.9] * 3)
+def test_axes_mostly_share_their_blur() -> None:
+    assert combine(np.array([0.6, 0.7, 0.65])) == pytest.approx([0.625, 0.675, 0.65])
+    assert combine(np.array([0.5])) == pytest.approx([0.5])
+    assert combine(np.array([1.2, 0.2])) == pytest.approx([0.95, 0.45])
+
+
+def test_the_networks_are_plain_layers() -> None:
+    """By hand; and an input that is not there counts as the usual one."""
+    one = [[[[1.0, 0.0], [0.0, -1.0]], [0.0, 0.5]], [[[2.0, 1.0], [9.0, 9.0]], [0.1, 9.0]]]
+    fitted = {"centre": [1.0, 0.0], "scale": [2.0, 1.0], "networks": [one, one]}
+    assert mtf_of(fitted, np.array([3.0, 2.0])) == pytest.approx(2 * 1 + SLOPE * (0.5 - 2) + 0.1)
+    assert mtf_of(fitted, np.array([[np.nan, 99.0]])) == pytest.approx([SLOPE * (0.5 - 4) + 0.1])
+
+
+def test_what_an_axis_is_told_by() -> None:
+    features = np.array([[1.0, 2.0], [3.0, 5.0], [np.nan, 7.0]])
+    assert inputs(features, 0, (4, 1, 1)) == pytest.approx([1, 2, 3, 5, 2, 0])  # the axis without features of its own is left out
+    assert inputs(features, 1, (2, 2, 2)) == pytest.approx([3, 5, 1, 2, 1, 1])
+    assert np.isnan(inputs(features[[2, 0, 2]], 1, (2, 2, 2))[2:4]).all()
 
 
 def test_units_and_turns_do_not_matter(fine_head: np.ndarray) -> None:

@@ -1,125 +1,271 @@
-"""Fit and measure the blur estimator: python benchmarks/fit_blur_estimator.py --data TRAIN [--test VALIDATION ...] [--write]
+"""Train and measure the blur estimator: python benchmarks/fit_blur_estimator.py --data TRAIN [--test VALIDATION ...] [--write]
 
-Degrades every training scan (at several spacings) by the protocol's blurs and by widths between, fits the ridge regressions of
-`SRGAN3DLib/blur_estimator.py`, prints their error leaving one subject out, and on the test scans.
+Scans are few and much alike, so every draw makes one less like itself before it is degraded: a coarser grid, another contrast, a
+transfer of the fine grid's own (smoothed, apodised, zero-filled), a region; then the mixture of blurs that the models are trained
+with, noise, a bias field. The networks of `SRGAN3DLib/blur_estimator.py` learn the transfer at Nyquist from its features of these.
+Prints their error on subjects left out, and on the test scans under the protocol's blurs; `--write` stores them for the library.
+Two cores make the draws in some 20 minutes; the same seed makes the same ones on any number of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+from scipy.signal import resample
 
-from SRGAN3DLib.blur_estimator import LEAST_VOXELS, WEIGHTS, axis_features, combine
+from SRGAN3DLib.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of
 from SRGAN3DLib.configs import Factors
-from SRGAN3DLib.datasets import COARSEST_MM, coarsen
-from SRGAN3DLib.degradations import Degradation, Draw, sample
+from SRGAN3DLib.degradations import FWHM_PER_SIGMA, Degradation, sample
 from SRGAN3DLib.intensity import IntensityScale
 from SRGAN3DLib.jobs import DEGRADATIONS
 from SRGAN3DLib.scans import find_scans
 
-SCALES = (1.0, 1.15, 1.33)
-RIDGES = (3.0, 10.0, 30.0, 100.0)  # the best on subjects left out is taken, for each set of weights
+DRAWS = 24  # of each variant of a scan
+COARSEST_MM = 1.6
+LEAST_SIDE = 100  # voxels of a scan that is blurred along every axis
+HIDDEN, EPOCHS, NETWORKS, BATCH, RATE = (96, 48), 30, 3, 256, 3e-3
+QUANTILE = 0.65  # of the transfers that would explain the features: 0.1 too low costs t1-x2 some 0.4 dB, 0.1 too high 0.1
+SOFTEST = 0.3  # nothing is learnt of how much softer than the range's floor a blur is
 
 
 @dataclass(frozen=True)
 class Row:
-    """One degraded scan: features (axes, 55) and true MTF (axes,) of the axes that were blurred."""
+    """One axis of one degraded scan: what the networks are given, and the true MTF."""
 
     subject: str
-    blur: str
-    features: np.ndarray
-    mtf: np.ndarray
+    x: np.ndarray
+    mtf: float
 
 
-def kinds_of(truth_kji: tuple[int, ...]) -> list[tuple[str, Factors]]:
-    """The sets of weights a scan can teach, and how it is degraded for each."""
-    slices = [("slices", tuple(n if a == axis else 1 for a in range(3))) for axis in truth_kji for n in (2, 3, 4, 5)]
-    whole = [("isotropic", (2, 2, 2)), ("coarse", (3, 3, 3)), ("coarse", (4, 4, 4))] if len(truth_kji) == 3 else []
-    return whole + slices  # type: ignore[return-value]
-
-
-def rows_of(folder: str, draws: dict[str, int], scales: tuple[float, ...], rng: np.random.Generator) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {name: [] for name in ("isotropic", "coarse", "slices")}
+@cache
+def scans_of(folder: str) -> list[tuple[str, str, np.ndarray, tuple[int, ...], float]]:
+    """(subject, file, array scaled to bright tissue = 1, axes that are truth, coarsest spacing in mm) of each scan."""
+    found = []
     for scan in find_scans(folder):
         volume = scan.read()
-        truth_kji = scan.truth(volume.geometry.spacing_kji_mm)
-        whole = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
-        for scale in scales:
-            if scale > 1 and (len(truth_kji) < 3 or max(volume.geometry.spacing_kji_mm) * scale > COARSEST_MM + 0.2):
+        array = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
+        spacing = volume.geometry.spacing_kji_mm
+        found.append((scan.subject, scan.path.name, array, tuple(scan.truth(spacing)), max(spacing)))
+    return found
+
+
+# ---- scans made unlike themselves
+
+
+def another_contrast(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A smooth curve over the intensities: none, a rising one, or one that reorders the tissues."""
+    kind = rng.choice(["none", "rising", "any"], p=[0.35, 0.4, 0.25])
+    if kind == "none":
+        return array
+    knots = np.array([0, 0.25, 0.5, 0.75, 1.0, 1.6])
+    values = np.append(0, np.cumsum(rng.uniform(0.3, 1.7, 5)) if kind == "rising" else rng.uniform(0.15, 1.1, 5))
+    curve = PchipInterpolator(knots, values / values[4] if kind == "rising" else values)
+    x = np.linspace(0, 1.6, 4096)
+    return np.asarray(np.interp(array, x, curve(x)) + np.minimum(array, 0) + 0.3 * np.maximum(array - 1.6, 0), np.float32)
+
+
+def own_transfer(n: int, rng: np.random.Generator) -> np.ndarray | None:
+    """What the fine grid's own scanner let through, as a periodic (n, n) filter; None: all of it."""
+    kind = rng.choice(["none", "smooth", "apodised", "zero-filled"], p=[0.5, 0.2, 0.15, 0.15])
+    k = np.fft.rfftfreq(n) / 0.5
+    if kind == "none":
+        return None
+    if kind == "smooth":
+        transfer = np.exp(-0.5 * (np.pi * k * rng.uniform(0.3, 0.9) / FWHM_PER_SIGMA) ** 2)
+    elif kind == "apodised":
+        transfer = 1 - (1 - rng.uniform(0.1, 0.9)) * np.sin(0.5 * np.pi * k) ** 2
+    else:
+        transfer = 1 / (1 + np.exp((k - rng.uniform(0.65, 0.95)) / 0.02))
+    kernel = np.fft.irfft(transfer, n)
+    return np.stack([np.roll(kernel, i) for i in range(n)])
+
+
+def some_factors(shape: tuple[int, ...], truth: tuple[int, ...], rng: np.random.Generator) -> tuple[Factors, tuple[int, ...]]:
+    """Along every axis or into slices, and the axes of which something can be learnt."""
+    if len(truth) >= 2 and min(shape) >= LEAST_SIDE and rng.random() < 0.6:
+        return (int(rng.choice([2, 3, 4], p=[0.6, 0.15, 0.25])),) * 3, truth
+    axis, factor = truth[rng.integers(len(truth))], int(rng.integers(2, 6))
+    return tuple(factor if a == axis else 1 for a in range(3)), (axis,)  # type: ignore[return-value]
+
+
+def region(array: np.ndarray, factors: Factors, rng: np.random.Generator) -> np.ndarray:
+    cut = []
+    for n, f in zip(array.shape, factors, strict=True):
+        side = max(int(n * rng.uniform(0.7, 1)) // f * f, min(n // f * f, 20 * f))
+        start = int(rng.integers(0, n - side + 1))
+        cut.append(slice(start, start + side))
+    return array[tuple(cut)]
+
+
+def rows_of_variant(folder: str, seed: int, number: int) -> list[Row]:
+    """What one variant of one scan teaches: a pure function of its arguments."""
+    rng = np.random.default_rng([seed, number])
+    scans = scans_of(folder)
+    share = np.array([2.5 if len(truth) == 3 else 1.0 for *_, truth, _ in scans])
+    subject, _, array, truth, spacing = scans[rng.choice(len(scans), p=share / share.sum())]
+    scale = rng.uniform(1, max(1.0, COARSEST_MM / spacing)) if len(truth) == 3 and rng.random() < 0.6 else 1.0
+    for axis, n in enumerate(array.shape if scale > 1.03 else ()):
+        array = resample(array, round(n / scale), axis=axis)
+    array = another_contrast(array, rng)
+    rows: list[Row] = []
+    for _ in range(DRAWS):
+        factors, axes = some_factors(array.shape, truth, rng)
+        if all(f == 1 or n // f >= LEAST_VOXELS for n, f in zip(array.shape, factors, strict=True)):
+            rows += [replace(row, subject=subject) for row in drawn(region(array, factors, rng), factors, axes, rng)]
+    return rows
+
+
+def drawn(array: np.ndarray, factors: Factors, axes: tuple[int, ...], rng: np.random.Generator) -> list[Row]:
+    draw = sample("random", factors, rng)
+    for axis, matrix in enumerate(draw.degradation.matrices(array.shape)):
+        own = own_transfer(array.shape[axis], rng)
+        rows = (matrix if own is None else matrix @ own).astype(np.float32)
+        array = np.moveaxis(np.tensordot(rows, array, axes=(1, axis)), 0, axis)
+    noise = float(rng.uniform(0, 0.03)) if rng.random() < 0.35 else 0.0
+    lr = replace(draw, noise=noise).add_noise(np.ascontiguousarray(array), rng)
+    if draw.bias:
+        lr = lr * draw.bias_field(*(np.linspace(-1, 1, n, dtype=np.float32) for n in lr.shape))
+    return rows_of(lr, draw.degradation, axes)
+
+
+def rows_of(lr: np.ndarray, degradation: Degradation, axes: tuple[int, ...]) -> list[Row]:
+    features = np.stack([axis_features(lr, axis) for axis in range(3)])
+    fit = [axis for axis in axes if np.isfinite(features[axis]).all()]
+    return [Row("", inputs(features, axis, degradation.factors), degradation.mtf[axis]) for axis in fit]
+
+
+# ---- networks
+
+
+def train(rows: list[Row], seed: int) -> dict[str, Any]:
+    """Networks as the library reads them. Every subject has its say, whatever the number of its scans."""
+    x, y = np.stack([row.x for row in rows]), np.array([row.mtf for row in rows]).clip(SOFTEST, 1)
+    centre, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0) + 1e-6
+    z = torch.tensor(np.nan_to_num(np.clip((x - centre) / scale, -4, 4)), dtype=torch.float32)
+    _, index, count = np.unique([row.subject for row in rows], return_inverse=True, return_counts=True)
+    weight = torch.tensor(1 / np.sqrt(count[index]))
+    networks = [_one_network(z, torch.tensor(y, dtype=torch.float32), weight, seed + number) for number in range(NETWORKS)]
+    return {"centre": rounded(centre), "scale": rounded(scale), "networks": networks}
+
+
+def _one_network(z: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, seed: int) -> list:
+    """The loss is that of an asymmetric Laplace distribution whose spread is learnt too: a quantile, drawn to what most scans have, and
+    what cannot be told weighs little (the spread, the second output, is of no further use)."""
+    torch.manual_seed(seed)
+    sizes = (z.shape[1], *HIDDEN, 2)
+    linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
+    between = [torch.nn.Sequential(torch.nn.LeakyReLU(SLOPE), torch.nn.Dropout(0.1)) for _ in HIDDEN]
+    network = torch.nn.Sequential(*(layer for pair in zip(linear, between, strict=False) for layer in pair), linear[-1])
+    steps = EPOCHS * (len(y) // BATCH + 1)
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    for _ in range(steps):
+        chosen = torch.multinomial(weight, BATCH, replacement=True)
+        guess, log_spread = network(z[chosen] + 0.1 * torch.randn(BATCH, z.shape[1])).unbind(1)
+        spread, above = torch.exp(log_spread.clamp(-3.5, 0.5)), y[chosen] - guess
+        likelihood = torch.log(spread) + 2 * torch.maximum(QUANTILE * above, (QUANTILE - 1) * above) / spread
+        loss = (likelihood * spread.detach()).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return [[rounded(layer.weight.detach().numpy()), rounded(layer.bias.detach().numpy())] for layer in linear]
+
+
+def rounded(values: np.ndarray) -> list:
+    return np.vectorize(lambda v: float(f"{v:.4g}"))(values).tolist()  # type: ignore[no-any-return]
+
+
+def rms(estimates: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((np.clip(estimates, *RANGE) - np.clip(truth, *RANGE)) ** 2)))
+
+
+def left_out(rows: list[Row], seed: int) -> dict[str, float]:
+    """RMS error of the MTF, an axis on its own, for every subject when trained on the others."""
+    errors = {}
+    for subject in sorted({row.subject for row in rows}):
+        mine = [row for row in rows if row.subject == subject]
+        fitted = train([row for row in rows if row.subject != subject], seed)
+        errors[subject] = round(rms(mtf_of(fitted, np.stack([row.x for row in mine])), np.array([row.mtf for row in mine])), 3)
+    return errors
+
+
+# ---- whole scans, by the protocol
+
+
+def judged(fitted: dict, folder: str) -> dict[str, float]:
+    """RMS error of what the library would say of each scan under each blur of the protocol, by the kind of the grid."""
+    errors: dict[str, list[float]] = {}
+    for _, name, array, truth, _ in scans_of(folder):
+        slices = [tuple(f if a == axis else 1 for a in range(3)) for axis in truth for f in (2, 4)]
+        whole = [(2, 2, 2), (4, 4, 4)] if len(truth) >= 2 and min(array.shape) >= LEAST_SIDE else []
+        for factors in (*whole, *slices):
+            axes = tuple(axis for axis, f in enumerate(factors) if f > 1)
+            if any(array.shape[axis] // factors[axis] < LEAST_VOXELS for axis in axes):
                 continue
-            array = whole if scale == 1 else coarsen(whole, scale)
-            for name, factors in kinds_of(truth_kji):
-                if all(f == 1 or n // f >= LEAST_VOXELS for n, f in zip(array.shape, factors, strict=True)):
-                    rows[name] += _degraded(scan.subject, array, factors, draws.get(name, 0), rng)
-        print(f"{scan.path.name}: {', '.join(f'{len(found)} {name}' for name, found in rows.items())}", flush=True)
+            for kind in DEGRADATIONS:
+                degradation = Degradation.named(kind, factors)  # type: ignore[arg-type]
+                rows = rows_of(degradation.forward(array), degradation, axes)
+                if len(rows) < len(axes):
+                    continue
+                estimates = combine(mtf_of(fitted, np.stack([row.x for row in rows])))
+                shown = ", ".join(f"{value:.2f}" for value in estimates)
+                print(f"  {name:28} {factors} {kind:9} true {rows[0].mtf:.2f}  estimated {shown}")
+                group = f"{'slices' if len(axes) == 1 else 'isotropic'} x{max(factors)}"
+                errors.setdefault(group, []).append(rms(estimates, np.array([row.mtf for row in rows])) ** 2)
+    return {group: round(float(np.sqrt(np.mean(squares))), 3) for group, squares in sorted(errors.items())}
+
+
+def kept_rows(args: argparse.Namespace) -> list[Row]:
+    """The draws, made now or before."""
+    if args.rows and args.rows.exists():
+        with np.load(args.rows) as kept:
+            return [Row(str(subject), x, float(mtf)) for subject, x, mtf in zip(*(kept[n] for n in ("subject", "x", "mtf")), strict=True)]
+    variants = max(1, args.draws // DRAWS)
+    rows: list[Row] = []
+    with ProcessPoolExecutor(args.workers) as pool:
+        found = pool.map(rows_of_variant, [args.data] * variants, [args.seed] * variants, range(variants))
+        for number, some in enumerate(found, 1):
+            rows += some
+            if number % 20 == 0:
+                print(f"{number} of {variants} variants, {len(rows)} rows", flush=True)
+    if args.rows:
+        x, mtf = np.stack([row.x for row in rows]), np.array([row.mtf for row in rows])
+        np.savez(args.rows, subject=[row.subject for row in rows], x=x, mtf=mtf)
     return rows
-
-
-def _degraded(subject: str, array: np.ndarray, factors: Factors, draws: int, rng: np.random.Generator) -> list[Row]:
-    named = [(kind, Draw(Degradation.named(kind, factors))) for kind in DEGRADATIONS]
-    axes, rows = [axis for axis, f in enumerate(factors) if f > 1], []
-    for kind, draw in named + [("random", sample("random", factors, rng)) for _ in range(draws)]:
-        lr = draw.add_noise(draw.degradation.forward(array), rng)
-        features = np.stack([axis_features(lr, axis) for axis in axes])
-        if np.isfinite(features).all():
-            rows.append(Row(subject, kind, features, np.array(draw.degradation.mtf)[axes]))
-    return rows
-
-
-def ridge(x: np.ndarray, y: np.ndarray, strength: float) -> dict:
-    centre, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    z = np.clip((x - centre) / scale, -4, 4)
-    weights = np.linalg.solve(z.T @ z + strength * np.eye(z.shape[1]), z.T @ (y - y.mean()))
-    return {"centre": centre, "scale": scale, "weights": weights, "intercept": y.mean()}
-
-
-def fit(rows: list[Row], strength: float) -> dict:
-    fitted = {"axis": ridge(np.concatenate([r.features for r in rows]), np.concatenate([r.mtf for r in rows]), strength)}
-    if len(rows[0].mtf) > 1:
-        fitted["mean"] = ridge(np.stack([r.features.mean(axis=0) for r in rows]), np.array([r.mtf.mean() for r in rows]), strength)
-    return fitted
-
-
-def rms(fitted: dict, rows: list[Row]) -> float:
-    return float(np.sqrt(np.mean(np.concatenate([(combine(fitted, r.features) - r.mtf) ** 2 for r in rows]))))
-
-
-def left_out(rows: list[Row], strength: float) -> dict[str, float]:
-    subjects = sorted({r.subject for r in rows})
-    return {s: round(rms(fit([r for r in rows if r.subject != s], strength), [r for r in rows if r.subject == s]), 3) for s in subjects}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--test", nargs="*", default=[])
+    parser.add_argument("--draws", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="store the weights where the library reads them")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rows", type=Path, help="keep the draws in this .npz file; where it is there, take them from it")
+    parser.add_argument("--write", action="store_true", help="store the networks where the library reads them")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-    rows = rows_of(args.data, {"isotropic": 8, "coarse": 3, "slices": 1}, SCALES, rng)
-    tests = [rows_of(folder, {}, (1.0,), rng) for folder in args.test]
-    facts: dict = {"seed": args.seed, "created": datetime.date.today().isoformat()}
-    for name, mine in rows.items():
-        tried = {strength: left_out(mine, strength) for strength in RIDGES}
-        strength = min(RIDGES, key=lambda s: np.mean(list(tried[s].values())))
-        fitted, errors = fit(mine, strength), tried[strength]
-        print(f"{name}: ridge {strength} of", {s: round(float(np.mean(list(e.values()))), 3) for s, e in tried.items()})
-        print(f"{name}: RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}")
-        for row in (row for test in tests for row in test[name]):
-            shown = ", ".join(f"{v:.2f}" for v in combine(fitted, row.features))
-            print(f"  {row.subject:24} {row.blur:9} true {row.mtf[0]:.2f}  estimated {shown}")
-        for folder, test in zip(args.test, tests, strict=True):
-            if test[name]:
-                print(f"{name}: RMS error on {folder}: {rms(fitted, test[name]):.3f}")
-        lists = {part: {key: np.asarray(value).round(6).tolist() for key, value in one.items()} for part, one in fitted.items()}
-        facts[name] = lists | {"rms_left_out": errors, "ridge": strength}
+    rows = kept_rows(args)
+    errors = left_out(rows, args.seed)
+    print(f"RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}", flush=True)
+    fitted = train(rows, args.seed)
+    facts: dict[str, Any] = {"seed": args.seed, "draws": args.draws, "rows": len(rows), "created": datetime.date.today().isoformat()}
+    facts |= {"torch": torch.__version__, "rms_left_out": errors}
+    for folder in args.test:
+        print(f"RMS error on {folder}: {judged(fitted, folder)}", flush=True)
     if args.write:
-        WEIGHTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        WEIGHTS.write_text(json.dumps(facts | fitted) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -143,4 +143,4 @@ def clock(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole or '< 1'} s"

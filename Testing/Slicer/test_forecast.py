@@ -99,7 +99,7 @@ def test_wrong_axis_is_said(spacing_ijk: tuple[float, float, float], words: list
 
 def test_words() -> None:
     assert (forecast.in_words(3e6), forecast.in_words(2.44e9)) == ("3 MB", "2.4 GB")
-    assert [forecast.clock(s) for s in (0.2, 59, 61, 3720)] == ["0 s", "59 s", "1 min 01 s", "1 h 02 min"]
+    assert [forecast.clock(s) for s in (0.2, 59, 61, 3720)] == ["< 1 s", "59 s", "1 min 01 s", "1 h 02 min"]
 
 
 def test_card_and_statement() -> None:
