@@ -70,6 +70,27 @@ def test_what_forbids_the_click(bench: Bench, add_volume: Any, small_head: np.nd
     assert ui.statusLabel.text.startswith("Not installed: the extension PyTorch is absent")
 
 
+def test_the_result_scrolls_into_sight(bench: Bench) -> None:
+    """Slicer's module panel is a scroll area, and less high than the panel."""
+    from PySide6 import QtCore, QtWidgets
+
+    area = QtWidgets.QScrollArea()
+    area.setWidgetResizable(True)
+    area.resize(460, 400)
+    area.setWidget(bench.widget.parent._target)
+    area.show()
+    group = bench.ui.resultGroup._target
+    bench.click()
+    bench.finish()
+    slicer.app.processEvents()
+    try:
+        top = group.mapTo(area.viewport(), QtCore.QPoint(0, 0)).y()
+        assert area.verticalScrollBar().value() > 0 and top >= 0 and top + group.height() <= area.viewport().height()
+    finally:
+        area.takeWidget()
+        area.close()
+
+
 def test_models_are_added_and_refused(bench: Bench, slow_model: Path, tmp_path: Path) -> None:
     pickle = tmp_path / "evil.safetensors"
     pickle.write_bytes(b"PK\x03\x04 and so on")
