@@ -227,23 +227,21 @@ class Trainer:
         gradient = torch.autograd.grad(self.scaler.scale(loss), sr)[0]  # at G's output, where the two terms can be compared
         if adversarial:
             assert self.discriminator is not None
-            with self._autocast():
-                fake = self.discriminator(sr).float()
+            with self._autocast():  # one pass: batch norm of each alone would take away the very difference that D is to see
+                real, fake = self.discriminator(torch.cat([hr, sr])).float().chunk(2)
             figures["adversarial"] = config.adversarial_weight * adversarial_loss(fake)
             pull = torch.autograd.grad(self.scaler.scale(figures["adversarial"]), sr, retain_graph=True)[0]
             figures |= {"content_pull": gradient.square().mean(), "adversarial_pull": pull.square().mean()}
             gradient, loss = gradient + pull, loss + figures["adversarial"]
-            figures |= self._discriminator_losses(fake, hr)
+            figures |= self._discriminator_losses(real, fake, hr)
         self.g_optimiser.zero_grad(set_to_none=True)
         sr.backward(gradient)
         return {**figures, "loss": loss}
 
-    def _discriminator_losses(self, fake: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        """Equation (1) of D's outputs for SR, and R1 where it is due; leaves its gradient in D, and none in G."""
+    def _discriminator_losses(self, real: Tensor, fake: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """Equation (1) of D's outputs for HR and SR, and R1 where it is due; leaves its gradient in D, and none in G."""
         config = self.config
         assert self.discriminator is not None and self.d_optimiser is not None
-        with self._autocast():
-            real = self.discriminator(hr).float()
         loss = discriminator_loss(real, fake, config.label_smoothing)
         figures = {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
         if config.r1_weight and self.step % config.r1_every == 0:
