@@ -43,7 +43,8 @@ def rows(run: Path) -> list[dict]:
 
 @pytest.fixture
 def small(tmp_path: Path, small_head: np.ndarray) -> TrainConfig:
-    """Every term at once: batch norm in both networks, a gradient penalty, the blur told, two stages."""
+    """Every term at once: batch norm in both networks (its last means are over 2^3 voxels of each patch), a gradient penalty, the blur
+    told, two stages."""
     heads = {"scans/one": small_head, "scans/two": small_head[::-1] * 2}
     heads |= {"judges/three": small_head[:, ::-1], "judges/four": small_head[::-1]}
     for name, array in heads.items():
@@ -53,7 +54,7 @@ def small(tmp_path: Path, small_head: np.ndarray) -> TrainConfig:
     generator = GeneratorConfig(features=4, blocks=1, norm="batch", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
     judge = DiscriminatorConfig(features=4, dense=8)
     base = TrainConfig(str(tmp_path / "scans"), str(tmp_path / "one"), str(tmp_path / "judges"), generator, judge)
-    sizes = {"steps": 14, "gan_steps": 10, "batch": 4, "patch": 8, "save_every": 4, "validate_every": 100, "validation_box": 32}
+    sizes = {"steps": 14, "gan_steps": 10, "batch": 4, "patch": 12, "save_every": 4, "validate_every": 100, "validation_box": 32}
     more = {"gradient_difference_weight": 0.1, "label_smoothing": 0.1, "r1_weight": 0.1, "r1_every": 3}
     return dataclasses.replace(base, degradation=DegradationConfig("box"), device="cpu", precision="fp32", **sizes, **more)  # type: ignore[arg-type]
 

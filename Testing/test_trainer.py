@@ -145,7 +145,8 @@ def test_the_discriminator_learns_to_tell(data: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for path in data.iterdir():
         volume = Volume.read(path)
-        volume.with_array((volume.array * (1 + 0.08 * rng.standard_normal(volume.array.shape))).astype(np.float32), volume.geometry).write(path)
+        rough = volume.array * (1 + 0.08 * rng.standard_normal(volume.array.shape))
+        volume.with_array(rough.astype(np.float32), volume.geometry).write(path)
     Trainer(config(data, tmp_path / "run", steps=0, gan_steps=30, discriminator_learning_rate=1e-3)).fit()
     last = rows(tmp_path / "run")[-5:]
     assert np.mean([row["d_real"] - row["d_fake"] for row in last]) > 0.4
