@@ -56,7 +56,9 @@ def test_a_floor_and_a_ceiling(fine_head: np.ndarray) -> None:
 def test_axes_mostly_share_their_blur() -> None:
     assert combine(np.array([0.6, 0.7, 0.65])) == pytest.approx([0.625, 0.675, 0.65])
     assert combine(np.array([0.5])) == pytest.approx([0.5])
-    assert combine(np.array([1.2, 0.2])) == pytest.approx([0.95, 0.45])
+    assert combine(np.array([0.9, 0.5, 0.48])) == pytest.approx([0.7, 0.5, 0.49])
+    assert combine(np.array([0.3, 0.9, 0.92])) == pytest.approx([0.8, 0.9, 0.91])  # the first one interpolated before
+    assert combine(np.array([1.3, 0.2, 0.3])) == pytest.approx([0.8, *[RANGE[0]] * 2])
 
 
 def test_the_networks_are_plain_layers() -> None:
