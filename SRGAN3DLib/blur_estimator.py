@@ -23,7 +23,7 @@ QUANTILES = (0.995, 0.98, 0.92)
 RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
 APART = 0.22
 LEAST_VOXELS = 16  # along an axis, for an estimate
-SOFTER = 0.1
+SOFTER, APART = 0.1, 0.22
 SLOPE = 0.1  # of the networks' LeakyReLU
 
 
@@ -71,8 +71,10 @@ def mtf_of(fitted: dict, x: np.ndarray) -> np.ndarray:
 
 def combine(own: np.ndarray) -> np.ndarray:
     """Each axis's own MTF -> the estimates. Where several axes were blurred they mostly share their blur: of what sets one apart
-    from the middle one, half is believed; and of how much softer it is, no more than `SOFTER`: one softer still was interpolated
-    long before, and has no such blur to undo."""
+    from the middle one, half is believed; and of how much softer it is, no more than `SOFTER`. One that is softer than the range,
+    and than another by `APART`, was interpolated long before: what the scanner's blur was, the sharpest tells then."""
+    if own.min() < RANGE[0] and np.ptp(own) > APART:
+        return np.clip(np.full(len(own), own.max()), *RANGE)
     middle = np.median(own)
     return np.clip(middle + np.maximum(0.5 * (own - middle), -SOFTER), *RANGE)
 

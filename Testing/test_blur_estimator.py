@@ -57,8 +57,14 @@ def test_axes_mostly_share_their_blur() -> None:
     assert combine(np.array([0.6, 0.7, 0.65])) == pytest.approx([0.625, 0.675, 0.65])
     assert combine(np.array([0.5])) == pytest.approx([0.5])
     assert combine(np.array([0.9, 0.5, 0.48])) == pytest.approx([0.7, 0.5, 0.49])
-    assert combine(np.array([0.3, 0.9, 0.92])) == pytest.approx([0.8, 0.9, 0.91])  # the first one interpolated before
-    assert combine(np.array([1.3, 0.2, 0.3])) == pytest.approx([0.8, *[RANGE[0]] * 2])
+    assert combine(np.array([0.5, 0.9, 0.92])) == pytest.approx([0.8, 0.9, 0.91])
+
+
+def test_an_axis_interpolated_before_does_not_decide() -> None:
+    assert combine(np.array([0.3, 0.9, 0.92])) == pytest.approx([0.92] * 3)
+    assert combine(np.array([0.72, 0.4, 0.31])) == pytest.approx([0.72] * 3)
+    assert combine(np.array([1.3, 0.2, 0.3])) == pytest.approx([RANGE[1]] * 3)
+    assert combine(np.array([0.35, 0.42, 0.45])) == pytest.approx([0.4, 0.42, 0.435])  # a soft scan, not an axis of its own
 
 
 def test_the_networks_are_plain_layers() -> None:
