@@ -21,9 +21,9 @@ BANDS = np.linspace(0, 1, 17)  # of Nyquist
 REACH = 5  # neighbours looked at on either side of an edge
 QUANTILES = (0.995, 0.98, 0.92)
 RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
-APART = 0.22
 LEAST_VOXELS = 16  # along an axis, for an estimate
-SOFTER, APART = 0.1, 0.22
+SOFTER = 0.1  # than the middle axis: no estimate is by more
+APART = 0.22  # axes whose own estimates differ by more do not share their blur
 SLOPE = 0.1  # of the networks' LeakyReLU
 
 
@@ -39,7 +39,7 @@ def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float
     if not np.isfinite(features[axes]).all():
         return None
     fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    own = np.array([mtf_of(fitted, inputs(features, axis, factors)) for axis in axes])
+    own = mtf_of(fitted, np.stack([inputs(features, axis, factors) for axis in axes]))
     mtf = [1.0, 1.0, 1.0]
     for axis, value in zip(axes, combine(own), strict=True):
         mtf[axis] = float(value)
@@ -56,9 +56,14 @@ def inputs(features: np.ndarray, axis: int, factors: Factors) -> np.ndarray:
     return np.concatenate([features[axis], beside, [finer[0], finer[1:].mean()]])
 
 
+def standardised(x: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """As the networks take it; an input that is NaN counts as the usual one."""
+    return np.nan_to_num(np.clip((x - centre) / scale, -4, 4))
+
+
 def mtf_of(fitted: dict, x: np.ndarray) -> np.ndarray:
-    """(..., inputs) -> MTF (...): the mean over the networks; an input that is NaN counts as the usual one."""
-    z = np.nan_to_num(np.clip((x - fitted["centre"]) / fitted["scale"], -4, 4))
+    """(..., inputs) -> MTF (...): the mean over the networks."""
+    z = standardised(x, fitted["centre"], fitted["scale"])
     answers = []
     for layers in fitted["networks"]:
         y = z

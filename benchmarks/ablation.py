@@ -114,7 +114,7 @@ def main() -> None:
         f"`python benchmarks/ablation.py --data train --validation validation/isotropic --steps {args.steps} --patch {args.patch} "
         f"--batch {args.batch} --box {args.box}`; seed 0, x2, torch {torch.__version__}, {platform.machine()}, from scratch, short runs: "
         f"they rank beginnings, not ends. Told the blur to within {BEGUN['mtf_error']}, nothing of it in {BEGUN['unknown_blur']} of the "
-        "patches, unless the row says otherwise."
+        "patches, unless the row says otherwise. Step times are of a shared machine."
     )
     for number, (name, change) in enumerate(VARIANTS.items()):
         if args.only and name not in args.only:

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
-from scipy.signal import resample
 
-from SRGAN3DLib.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of
+from SRGAN3DLib.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of, standardised
 from SRGAN3DLib.configs import Factors
+from SRGAN3DLib.datasets import coarsen, through
 from SRGAN3DLib.degradations import FWHM_PER_SIGMA, Degradation, sample
 from SRGAN3DLib.intensity import IntensityScale
 from SRGAN3DLib.jobs import DEGRADATIONS
@@ -115,34 +115,30 @@ def rows_of_variant(folder: str, seed: int, number: int) -> list[Row]:
     share = np.array([2.5 if len(truth) == 3 else 1.0 for *_, truth, _ in scans])
     subject, _, array, truth, spacing = scans[rng.choice(len(scans), p=share / share.sum())]
     scale = rng.uniform(1, max(1.0, COARSEST_MM / spacing)) if len(truth) == 3 and rng.random() < 0.6 else 1.0
-    for axis, n in enumerate(array.shape if scale > 1.03 else ()):
-        array = resample(array, round(n / scale), axis=axis)
-    array = another_contrast(array, rng)
+    array = another_contrast(coarsen(array, scale) if scale > 1.03 else array, rng)
     rows: list[Row] = []
     for _ in range(DRAWS):
         factors, axes = some_factors(array.shape, truth, rng)
         if all(f == 1 or n // f >= LEAST_VOXELS for n, f in zip(array.shape, factors, strict=True)):
-            rows += [replace(row, subject=subject) for row in drawn(region(array, factors, rng), factors, axes, rng)]
+            rows += drawn(subject, region(array, factors, rng), factors, axes, rng)
     return rows
 
 
-def drawn(array: np.ndarray, factors: Factors, axes: tuple[int, ...], rng: np.random.Generator) -> list[Row]:
+def drawn(subject: str, array: np.ndarray, factors: Factors, axes: tuple[int, ...], rng: np.random.Generator) -> list[Row]:
     draw = sample("random", factors, rng)
-    for axis, matrix in enumerate(draw.degradation.matrices(array.shape)):
-        own = own_transfer(array.shape[axis], rng)
-        rows = (matrix if own is None else matrix @ own).astype(np.float32)
-        array = np.moveaxis(np.tensordot(rows, array, axes=(1, axis)), 0, axis)
+    blurs, owns = draw.degradation.matrices(array.shape), [own_transfer(n, rng) for n in array.shape]
+    array = through(array, [blur if own is None else blur @ own for blur, own in zip(blurs, owns, strict=True)], 0)
     noise = float(rng.uniform(0, 0.03)) if rng.random() < 0.35 else 0.0
     lr = replace(draw, noise=noise).add_noise(np.ascontiguousarray(array), rng)
     if draw.bias:
         lr = lr * draw.bias_field(*(np.linspace(-1, 1, n, dtype=np.float32) for n in lr.shape))
-    return rows_of(lr, draw.degradation, axes)
+    return rows_of(subject, lr, draw.degradation, axes)
 
 
-def rows_of(lr: np.ndarray, degradation: Degradation, axes: tuple[int, ...]) -> list[Row]:
+def rows_of(subject: str, lr: np.ndarray, degradation: Degradation, axes: tuple[int, ...]) -> list[Row]:
     features = np.stack([axis_features(lr, axis) for axis in range(3)])
     fit = [axis for axis in axes if np.isfinite(features[axis]).all()]
-    return [Row("", inputs(features, axis, degradation.factors), degradation.mtf[axis]) for axis in fit]
+    return [Row(subject, inputs(features, axis, degradation.factors), degradation.mtf[axis]) for axis in fit]
 
 
 # ---- networks
@@ -152,7 +148,7 @@ def train(rows: list[Row], seed: int) -> dict[str, Any]:
     """Networks as the library reads them. Every subject has its say, whatever the number of its scans."""
     x, y = np.stack([row.x for row in rows]), np.array([row.mtf for row in rows]).clip(SOFTEST, 1)
     centre, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0) + 1e-6
-    z = torch.tensor(np.nan_to_num(np.clip((x - centre) / scale, -4, 4)), dtype=torch.float32)
+    z = torch.tensor(standardised(x, centre, scale), dtype=torch.float32)
     _, index, count = np.unique([row.subject for row in rows], return_inverse=True, return_counts=True)
     weight = torch.tensor(1 / np.sqrt(count[index]))
     networks = [_one_network(z, torch.tensor(y, dtype=torch.float32), weight, seed + number) for number in range(NETWORKS)]
@@ -207,7 +203,7 @@ def left_out(rows: list[Row], seed: int) -> dict[str, float]:
 def judged(fitted: dict, folder: str) -> dict[str, float]:
     """RMS error of what the library would say of each scan under each blur of the protocol, by the kind of the grid."""
     errors: dict[str, list[float]] = {}
-    for _, name, array, truth, _ in scans_of(folder):
+    for subject, name, array, truth, _ in scans_of(folder):
         slices = [tuple(f if a == axis else 1 for a in range(3)) for axis in truth for f in (2, 4)]
         whole = [(2, 2, 2), (4, 4, 4)] if len(truth) >= 2 and min(array.shape) >= LEAST_SIDE else []
         for factors in (*whole, *slices):
@@ -216,7 +212,7 @@ def judged(fitted: dict, folder: str) -> dict[str, float]:
                 continue
             for kind in DEGRADATIONS:
                 degradation = Degradation.named(kind, factors)  # type: ignore[arg-type]
-                rows = rows_of(degradation.forward(array), degradation, axes)
+                rows = rows_of(subject, degradation.forward(array), degradation, axes)
                 if len(rows) < len(axes):
                     continue
                 estimates = combine(mtf_of(fitted, np.stack([row.x for row in rows])))
