@@ -254,6 +254,7 @@ def _train(verbs: Any) -> argparse.ArgumentParser:
     for name in ("seed", "batch", "patch", "validate-every", "save-every"):
         verb.add_argument(f"--{name}", type=int)
     verb.add_argument("--content", choices=("mse", "l1", "charbonnier"))
+    verb.add_argument("--discriminator-features", type=int, metavar="NUMBER", help="channels of D at first (default: 64)")
     for name, text in RATES_AND_WEIGHTS.items():
         verb.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="NUMBER", help=text)
     verb.add_argument("--device", default="auto")
@@ -280,7 +281,11 @@ def _train_job(args: argparse.Namespace) -> TrainJob:
         if not 0 <= gan <= total:
             raise JobError(f"--gan-steps {gan} of --steps {total}: from 0 to all of them")
         given |= {"steps": total - gan, "gan_steps": gan}
-    if "patch" in given and base.discriminator.head == "flatten":  # a flatten head is as large as the patch
+    discriminator = base.discriminator
+    if "patch" in given and discriminator.head == "flatten":  # a flatten head is as large as the patch
         k, j, i = (given["patch"] * f for f in base.generator.factors)
-        given["discriminator"] = replace(base.discriminator, patch=(k, j, i))
+        discriminator = replace(discriminator, patch=(k, j, i))
+    if args.discriminator_features is not None:
+        discriminator = replace(discriminator, features=args.discriminator_features)
+    base = replace(base, discriminator=discriminator)
     return TrainJob(replace(base, device=args.device, precision=args.precision, init=args.init or base.init, **given))

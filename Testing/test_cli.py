@@ -21,7 +21,7 @@ from grids import FINE, LEFT_HANDED, OBLIQUE, SHEARED
 from SRGAN3DLib.checkpoint import Checkpoint
 from SRGAN3DLib.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.cli import main
-from SRGAN3DLib.configs import GeneratorConfig, TrainConfig, to_json
+from SRGAN3DLib.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json
 from SRGAN3DLib.networks import Generator
 from SRGAN3DLib.volume import Volume
 
@@ -316,10 +316,12 @@ def test_every_rate_and_weight_of_training_has_an_option() -> None:
 
     values = {name: round(0.01 * (1 + index), 2) for index, name in enumerate(RATES_AND_WEIGHTS)}
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--discriminator-features", "32"]
     args = _parser().parse_args(["train", "--data", "d", "--out", "o", "--preset", "large", "--precision", "fp16", *words])
     config = args.make(args).config
     assert {name: getattr(config, name) for name in values} == values
     assert (config.generator.features, config.generator.blocks, config.precision) == (40, 10, "fp16")
+    assert config.discriminator == DiscriminatorConfig(features=32)
     plain = _parser().parse_args(["train", "--data", "d", "--out", "o"])
     assert plain.make(plain).config == TrainConfig("d", "o", generator=plain.make(plain).config.generator)
 
