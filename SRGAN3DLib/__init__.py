@@ -7,12 +7,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "SuperResolver": "super_resolver",
-    "Volume": "volume",
-    "Geometry": "geometry",
-    "Checkpoint": "checkpoint",
-    "Degradation": "degradations",
-    "Trainer": "trainer",
+    "SuperResolver": "inference.super_resolver",
+    "Volume": "volumes.volume",
+    "Geometry": "volumes.geometry",
+    "Checkpoint": "networks.checkpoint",
+    "Degradation": "physics.degradations",
+    "Trainer": "training.trainer",
 }
 __all__ = ["Checkpoint", "Degradation", "Geometry", "SuperResolver", "Trainer", "Volume", "__version__"]
 

@@ -89,10 +89,10 @@ def save_untrained(path: Path, **options: object) -> Path:
     """A checkpoint whose numbers are random, small enough for tests; `options` go to its `GeneratorConfig`."""
     import torch
 
-    from SRGAN3DLib.checkpoint import Checkpoint
-    from SRGAN3DLib.checkpoint_header import CheckpointHeader
-    from SRGAN3DLib.configs import GeneratorConfig
-    from SRGAN3DLib.networks import Generator
+    from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
+    from SRGAN3DLib.contract.configs import GeneratorConfig
+    from SRGAN3DLib.networks.checkpoint import Checkpoint
+    from SRGAN3DLib.networks.generator import Generator
 
     torch.manual_seed(1)
     base: dict = {"features": 4, "blocks": 1, "norm": "none", "upsampling": "subpixel", "blur_aware": True, "interpolation_residual": True}

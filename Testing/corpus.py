@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from SRGAN3DLib.errors import SRGAN3DError, VolumeError
+from SRGAN3DLib.contract.errors import SRGAN3DError, VolumeError
 
 SHAPE = (6, 7, 8)  # K, J, I
 

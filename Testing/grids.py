@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from SRGAN3DLib.geometry import Geometry, ras_from_lps
+from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
 
 
 def rotation(x: float, y: float, z: float) -> np.ndarray:

@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from SRGAN3DLib.configs import TrainConfig, training_preset
-from SRGAN3DLib.geometry import Geometry
-from SRGAN3DLib.jobs import DEGRADATIONS
-from SRGAN3DLib.protocol import Case
-from SRGAN3DLib.super_resolver import SuperResolver
-from SRGAN3DLib.trainer import Trainer
-from SRGAN3DLib.training_log import read_log
-from SRGAN3DLib.validation import validation_cases
-from SRGAN3DLib.volume import Volume
+from SRGAN3DLib.contract.configs import TrainConfig, training_preset
+from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.evaluation.scoring import Case
+from SRGAN3DLib.inference.super_resolver import SuperResolver
+from SRGAN3DLib.training.log import read_log
+from SRGAN3DLib.training.trainer import Trainer
+from SRGAN3DLib.training.validation import validation_cases
+from SRGAN3DLib.volumes.geometry import Geometry
+from SRGAN3DLib.volumes.volume import Volume
 
 WRONG = {"box": "kspace", "gaussian": "kspace", "kspace": "gaussian"}
 BEGUN = {"unknown_blur": 0.2, "mtf_error": 0.2}  # as the shipped models were begun; their later runs were told the blur more exactly

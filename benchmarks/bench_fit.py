@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 import SRGAN3DLib
-from SRGAN3DLib.checkpoint_header import file_hash, read_header
-from SRGAN3DLib.degradations import FWHM_PER_SIGMA
-from SRGAN3DLib.interpolation import KINDS, interpolate
-from SRGAN3DLib.metrics import all_metrics
-from SRGAN3DLib.protocol import Case
-from SRGAN3DLib.volume import Volume
+from SRGAN3DLib.contract.checkpoint_header import file_hash, read_header
+from SRGAN3DLib.evaluation.metrics import all_metrics
+from SRGAN3DLib.evaluation.scoring import Case
+from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA
+from SRGAN3DLib.physics.interpolation import KINDS, interpolate
+from SRGAN3DLib.volumes.volume import Volume
 
 FACTOR = 2
 VIEWS = (1, 8)  # eclare, too, takes the mean over several directions

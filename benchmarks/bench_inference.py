@@ -23,11 +23,12 @@ import torch
 from plain_network import as_written
 from torch import Tensor
 
-from SRGAN3DLib import __version__, tiling
-from SRGAN3DLib.compiled import CompiledGenerator
-from SRGAN3DLib.configs import preset
-from SRGAN3DLib.devices import fast_bf16
-from SRGAN3DLib.networks import Generator, with_blur
+from SRGAN3DLib import __version__
+from SRGAN3DLib.contract.configs import preset
+from SRGAN3DLib.inference import tiling
+from SRGAN3DLib.inference.devices import fast_bf16
+from SRGAN3DLib.networks.compiled import CompiledGenerator
+from SRGAN3DLib.networks.generator import Generator, with_blur
 
 SEED = 20170331
 MTF = (0.5, 0.5, 0.5)

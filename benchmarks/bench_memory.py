@@ -30,12 +30,12 @@ def run_one(preset_name: str, shape_kji: tuple[int, ...], limit: str, out: Path)
     import numpy as np
     import torch
 
-    from SRGAN3DLib import memory, tiling
-    from SRGAN3DLib.compiled import CompiledGenerator
-    from SRGAN3DLib.configs import preset
-    from SRGAN3DLib.intensity import IntensityScale
-    from SRGAN3DLib.jobs import parse_bytes
-    from SRGAN3DLib.networks import Generator
+    from SRGAN3DLib.contract.configs import preset
+    from SRGAN3DLib.contract.jobs import parse_bytes
+    from SRGAN3DLib.inference import memory, tiling
+    from SRGAN3DLib.networks.compiled import CompiledGenerator
+    from SRGAN3DLib.networks.generator import Generator
+    from SRGAN3DLib.physics.intensity import IntensityScale
 
     torch.manual_seed(SEED)
     generator = Generator(preset(preset_name)).eval()

@@ -27,11 +27,11 @@ import torch
 from plain_network import as_written
 
 from SRGAN3DLib import __version__
-from SRGAN3DLib.configs import PRESETS, TrainConfig, training_preset
-from SRGAN3DLib.datasets import TrainingSet
-from SRGAN3DLib.jobs import parse_factors
-from SRGAN3DLib.trainer import Trainer
-from SRGAN3DLib.volume import Volume
+from SRGAN3DLib.contract.configs import PRESETS, TrainConfig, training_preset
+from SRGAN3DLib.contract.jobs import parse_factors
+from SRGAN3DLib.training.datasets import TrainingSet
+from SRGAN3DLib.training.trainer import Trainer
+from SRGAN3DLib.volumes.volume import Volume
 
 SEED = 20170331
 WAIT_BAR, SPEED_BAR = 0.10, 2.5

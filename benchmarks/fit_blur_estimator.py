@@ -2,7 +2,7 @@
 
 Scans are few and much alike, so every draw makes one less like itself before it is degraded: a coarser grid, another contrast, a
 transfer of the fine grid's own (smoothed, apodised, zero-filled), a region; then the mixture of blurs that the models are trained
-with, noise, a bias field. The networks of `SRGAN3DLib/blur_estimator.py` learn the transfer at Nyquist from its features of these.
+with, noise, a bias field. The networks of `SRGAN3DLib/physics/blur_estimator.py` learn the transfer at Nyquist from its features of these.
 Prints their error on subjects left out, and on the test scans under the protocol's blurs; `--write` stores them for the library.
 Two cores make the draws in some 20 minutes; the same seed makes the same ones on any number of them.
 """
@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
 
-from SRGAN3DLib.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of, standardised
-from SRGAN3DLib.configs import Factors
-from SRGAN3DLib.datasets import coarsen, through
-from SRGAN3DLib.degradations import FWHM_PER_SIGMA, Degradation, sample
-from SRGAN3DLib.intensity import IntensityScale
-from SRGAN3DLib.jobs import DEGRADATIONS
-from SRGAN3DLib.scans import find_scans
+from SRGAN3DLib.contract.configs import Factors
+from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.physics.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of, standardised
+from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, Degradation, sample
+from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.training.datasets import coarsen, through
+from SRGAN3DLib.volumes.scans import find_scans
 
 DRAWS = 24  # of each variant of a scan
 COARSEST_MM = 1.6

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from SRGAN3DLib.checkpoint_header import catalogue, read_header
+from SRGAN3DLib.contract.checkpoint_header import catalogue, read_header
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKS = ("<!-- models -->\n", "<!-- /models -->")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from SRGAN3DLib.networks import ResizeConvStage, replicate
+from SRGAN3DLib.networks.generator import ResizeConvStage, replicate
 
 
 class PlainStage(ResizeConvStage):

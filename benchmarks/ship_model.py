@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SRGAN3DLib.checkpoint import Checkpoint
-from SRGAN3DLib.checkpoint_header import MODELS_FOLDER, CheckpointHeader, file_hash
-from SRGAN3DLib.evaluation import means
+from SRGAN3DLib.contract.checkpoint_header import MODELS_FOLDER, CheckpointHeader, file_hash
+from SRGAN3DLib.evaluation.evaluation import means
+from SRGAN3DLib.networks.checkpoint import Checkpoint
 
 CITATIONS = (
     "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440.",

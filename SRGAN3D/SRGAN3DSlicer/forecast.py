@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.jobs import THICK, parse_bytes
+from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
+from SRGAN3DLib.contract.jobs import THICK, parse_bytes
 
 from .logic import laid
 
 BASE_BYTES = 270 << 20  # what Python and torch (CPU) hold before any volume; measured, as is the share below
 CPU_FLOPS = 8e10  # what two cores of a laptop do in fp32; said to be rough until a run has been timed here
-MARGIN = 0.15  # of the spacing, as SRGAN3DLib.super_resolver
+MARGIN = 0.15  # of the spacing, as SRGAN3DLib.inference.super_resolver
 
 
 @dataclass(frozen=True)

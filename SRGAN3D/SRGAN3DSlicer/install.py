@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import slicer
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.errors import ResourceError
+from SRGAN3DLib.contract.errors import ResourceError
 
 TORCH = (2, 4)
 PACKAGES = ["safetensors>=0.4.3"]

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import slicer
 
-from SRGAN3DLib.checkpoint_header import CheckpointHeader, find_model, read_header
-from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
-from SRGAN3DLib.events import Failed, Log, Progress
-from SRGAN3DLib.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json, place_factors
+from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader, find_model, read_header
+from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError, SRGAN3DError, VolumeError
+from SRGAN3DLib.contract.events import Failed, Log, Progress
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, SuperResolveJob, job_to_json, place_factors
 
 from . import mrml
 from .worker_client import RemoteError, WorkerClient

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.checkpoint_header import CheckpointHeader, catalogue, find_model, read_header
-from SRGAN3DLib.errors import SRGAN3DError
+from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader, catalogue, find_model, read_header
+from SRGAN3DLib.contract.errors import SRGAN3DError
 
 
 def models(added: list[str]) -> dict[str, CheckpointHeader]:

@@ -14,7 +14,7 @@ import slicer
 import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
 
-from SRGAN3DLib.errors import JobError, VolumeError
+from SRGAN3DLib.contract.errors import JobError, VolumeError
 
 Roi = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 REFUSED = {  # label maps and vectors ARE scalar volumes to MRML (IsA says so): they are told apart by class

@@ -9,9 +9,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.errors import Cancelled, SRGAN3DError
-from SRGAN3DLib.events import Log, Progress
-from SRGAN3DLib.jobs import DEFAULT_MODEL
+from SRGAN3DLib.contract.errors import Cancelled, SRGAN3DError
+from SRGAN3DLib.contract.events import Log, Progress
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
 
 from . import choices, compare, forecast, install, model_card, mrml, preferences, texts
 from .logic import Logic

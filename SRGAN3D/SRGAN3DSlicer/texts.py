@@ -5,7 +5,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.jobs import FLIPS
+from SRGAN3DLib.contract.jobs import FLIPS
 
 from . import forecast, model_card, mrml
 from .logic import laid, output_name

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from SRGAN3DLib.errors import Cancelled, JobError, ResourceError, SRGAN3DError
-from SRGAN3DLib.events import Done, Failed, Log, Progress, from_line
+from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError, SRGAN3DError
+from SRGAN3DLib.contract.events import Done, Failed, Log, Progress, from_line
 
 from .worker_process import Process
 

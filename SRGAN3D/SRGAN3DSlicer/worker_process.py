@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from SRGAN3DLib.errors import ResourceError
+from SRGAN3DLib.contract.errors import ResourceError
 
 
 class Process(Protocol):

@@ -108,7 +108,7 @@ def test_installed_tree_works_by_itself(tiny_model: Path, tmp_path: Path) -> Non
         "import sys, numpy as np, slicer, SRGAN3DLib\n"
         "from SRGAN3DSlicer import logic, mrml\n"
         "assert logic.__file__.startswith(sys.argv[1]) and SRGAN3DLib.__file__.startswith(sys.argv[1])\n"
-        "from SRGAN3DLib.checkpoint_header import catalogue\n"
+        "from SRGAN3DLib.contract.checkpoint_header import catalogue\n"
         "assert all(str(path).startswith(sys.argv[1]) for path in catalogue().values())\n"
         "scene = slicer.vtkMRMLScene()\n"
         "node = scene.AddNewNodeByClass('vtkMRMLScalarVolumeNode', 'v')\n"

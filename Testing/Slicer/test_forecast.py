@@ -6,8 +6,8 @@ import pytest
 import slicer_double  # noqa: F401  (texts need slicer.i18n)
 from SRGAN3DSlicer import forecast, model_card
 
-from SRGAN3DLib.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.configs import GeneratorConfig
+from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
+from SRGAN3DLib.contract.configs import GeneratorConfig
 
 HEADER = CheckpointHeader(
     "m", GeneratorConfig((1, 2, 3), features=32), contrasts=("T1w",), spacing_range_mm=(1.0, 2.0), training_data=({"file": "a_T1w.nii.gz"},)

@@ -13,7 +13,7 @@ import slicer
 import slicer_double
 from SRGAN3DSlicer import install
 
-from SRGAN3DLib.errors import ResourceError
+from SRGAN3DLib.contract.errors import ResourceError
 
 
 class Machine:

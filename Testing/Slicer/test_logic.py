@@ -20,10 +20,10 @@ from SRGAN3DSlicer import logic as logic_module
 from SRGAN3DSlicer import mrml, worker_client, worker_process
 from SRGAN3DSlicer.logic import Logic
 
-from SRGAN3DLib.cli import main
-from SRGAN3DLib.errors import Cancelled, CheckpointError, JobError, ResourceError, SRGAN3DError, VolumeError
-from SRGAN3DLib.events import Progress
-from SRGAN3DLib.volume import Volume
+from SRGAN3DLib.app.cli import main
+from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, JobError, ResourceError, SRGAN3DError, VolumeError
+from SRGAN3DLib.contract.events import Progress
+from SRGAN3DLib.volumes.volume import Volume
 
 
 @pytest.fixture(scope="module")

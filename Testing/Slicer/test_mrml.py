@@ -13,8 +13,8 @@ import vtk
 from grids import LEFT_HANDED, MATRICES, OBLIQUE, SHEARED
 from SRGAN3DSlicer import mrml
 
-from SRGAN3DLib.errors import JobError, VolumeError
-from SRGAN3DLib.geometry import Geometry
+from SRGAN3DLib.contract.errors import JobError, VolumeError
+from SRGAN3DLib.volumes.geometry import Geometry
 
 INFO = {
     "model": {"name": "tiny", "sha256": "abc"},

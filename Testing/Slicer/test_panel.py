@@ -18,7 +18,7 @@ from fake_process import FakeProcess
 from grids import OBLIQUE, SHEARED
 from panel_scenarios import SCENARIOS
 
-from SRGAN3DLib.errors import JobError
+from SRGAN3DLib.contract.errors import JobError
 
 
 def make(model: Path | str, process: Any = FakeProcess) -> Bench:
@@ -307,7 +307,7 @@ def test_doubles_behave_as_pythonqt(app: Any) -> None:
 def test_module_and_self_test(app: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slicer's own entry points: the module's credits, the self-test (here with the tiny model as the shipped one)."""
     import SRGAN3D
-    from SRGAN3DLib import checkpoint_header
+    from SRGAN3DLib.contract import checkpoint_header
 
     parent = type("Parent", (), {})()
     SRGAN3D.SRGAN3D(parent)

@@ -12,8 +12,8 @@ from fake_process import HELLO, FakeProcess
 from SRGAN3DSlicer import worker_client, worker_process
 from SRGAN3DSlicer.worker_client import WorkerClient
 
-from SRGAN3DLib.errors import ResourceError
-from SRGAN3DLib.events import Done, Progress
+from SRGAN3DLib.contract.errors import ResourceError
+from SRGAN3DLib.contract.events import Done, Progress
 
 
 @pytest.fixture

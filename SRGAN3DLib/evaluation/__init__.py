@@ -1,0 +1,1 @@
+"""How good a result is: metrics, the scoring protocol, reports and pictures."""

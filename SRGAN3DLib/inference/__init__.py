@@ -1,0 +1,1 @@
+"""Volumes in, super-resolved volumes out: devices, memory, tiling and the resolver."""

@@ -1,0 +1,1 @@
+"""The generator, the discriminator, the generator rewritten for inference, and checkpoints."""

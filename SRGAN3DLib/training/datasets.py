@@ -1,0 +1,279 @@
+"""Volumes to patches: scans on disk -> training volumes in memory -> batches of (LR, HR, MTF), made on the fly.
+
+Patch p of batch s is a pure function of (seed, s, p): a resumed run sees the very batches of an unbroken one, the ranks of a run
+share the patches of a batch out among them, and the state of the sampler is the step number.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, TrainConfig
+from SRGAN3DLib.contract.errors import ResourceError, SRGAN3DError, VolumeError
+from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.evaluation.scoring import Case
+from SRGAN3DLib.inference.memory import available_bytes, megabytes
+from SRGAN3DLib.physics.degradations import AxisBlur, Draw, sample
+from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.volumes.geometry import Geometry
+from SRGAN3DLib.volumes.scans import Scan, find_scans, lay, no_way, orders_allowed
+
+from .split import NAME as SPLIT
+from .split import Member, Split
+
+COARSER = (1.0, 1.2, 1.45)  # each scan is also seen at these spacings, as long as it stays below ...
+COARSEST_MM = 1.35
+ALL = slice(None)
+FOREGROUND = 0.1  # of bright tissue, as in the head mask
+
+
+@dataclass(frozen=True)
+class TrainingVolume:
+    """One scan at one spacing, scaled to bright tissue = 1. `corners`: coarse positions of anatomy, (n, 3)."""
+
+    scan: Scan
+    array: np.ndarray
+    spacing_mm: tuple[float, ...]
+    corners: np.ndarray
+    orders: tuple[tuple[int, int, int], ...]
+
+
+class TrainingSet:
+    """The scans fit for training by `config`, in memory, and the `cases` that judge; `skipped`: (file, reason) of all others.
+
+    Raises `VolumeError` if no scan is fit (or a scan of a run begun before is gone), `ResourceError` if they do not fit into memory.
+    """
+
+    split: Split | None = None
+    cases: Sequence[Case] = ()
+    notes: Sequence[str] = ()  # what is worth a warning
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.volumes: list[TrainingVolume] = []
+        self.skipped: list[tuple[Path, str]] = []
+        self._grids: dict[Path, Geometry] = {}
+        members = [self._member(scan, "data") for scan in find_scans(config.data)]
+        if config.validation:
+            members += [self._member(scan, "validation") for scan in find_scans(config.validation)]
+        self.split = Split(members, Path(config.out) / SPLIT, config.seed, config.validation_share)
+        self._check_memory()
+        self.split.try_each("train", self._add)
+        self._check_some("train", config.data, "training")
+        self.split.try_each("validation", self._add_cases)
+        if config.validation or config.validation_share:
+            self._check_some("validation", config.validation or config.data, "validation")
+        sizes = np.sqrt([len(volume.corners) for volume in self.volumes])
+        self.weights = sizes / sizes.sum()
+
+    def write_split(self) -> None:
+        """RUN/split.json, where the run begins."""
+        if self.split is not None:
+            self.split.write()
+
+    def _member(self, scan: Scan, source: str) -> Member:
+        """Its role as far as its header tells."""
+        member = Member(scan, source, "train" if source == "data" else "validation")
+        try:
+            geometry = scan.geometry()
+        except SRGAN3DError as error:
+            return member.skipped(str(error))
+        self._grids[scan.path] = geometry
+        if source == "data" and not self._levels(scan, geometry):
+            return member.skipped(f"{scan.path}: {self._unfit(scan, geometry)}")
+        return member
+
+    def _levels(self, scan: Scan, geometry: Geometry) -> dict[float, tuple[tuple[int, int, int], ...]]:
+        """The spacings it is seen at, as multiples of its own, each with the ways to lay its axes in which a patch fits."""
+        factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
+        truth = scan.truth(spacing)
+        levels = {}
+        for scale in COARSER:
+            if scale > 1 and (len(truth) < 3 or max(spacing) * scale > COARSEST_MM):
+                continue
+            shape = _coarser_shape(geometry.shape_kji, scale)
+            orders = orders_allowed(truth, factors)
+            fits = [way for way in orders if all(shape[axis] >= self.config.patch * f for f, axis in zip(factors, way, strict=True))]
+            if fits:
+                levels[scale] = tuple(fits)
+        return levels
+
+    def _unfit(self, scan: Scan, geometry: Geometry) -> str:
+        factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
+        if not orders_allowed(scan.truth(spacing), factors):
+            return no_way(scan, spacing, factors)
+        return f"{geometry.shape_kji} (K, J, I) holds no patch of {self.config.patch} LR voxels with anatomy"
+
+    def _check_memory(self) -> None:
+        """One line now rather than the system's kill later: what will be held, and four copies of the largest while it is read."""
+        assert self.split is not None
+        voxels, largest, box = 0, 0, self.config.validation_box**3
+        for member in self.split.of("train"):
+            geometry = self._grids[member.scan.path]
+            voxels += sum(math.prod(_coarser_shape(geometry.shape_kji, scale)) for scale in self._levels(member.scan, geometry))
+            largest = max(largest, math.prod(geometry.shape_kji))
+        need = 4 * (voxels + 4 * largest + 3 * box * len(self.split.of("validation")))
+        if need > (have := available_bytes()):
+            what = f"{self.config.data}: its {len(self.split.of('train'))} scans fit for training"
+            raise ResourceError(f"{what} take {megabytes(need)} of memory, {megabytes(have)} are free; name fewer")
+
+    def _check_some(self, role: str, data: str, purpose: str) -> None:
+        assert self.split is not None
+        self.skipped = [(member.scan.path, member.reason) for member in self.split.of("skipped")]
+        if not self.split.of(role):
+            factors, reasons = self.config.generator.factors, "; ".join(why for _, why in self.skipped[:3])
+            raise VolumeError(f"{data}: no scan fit for {purpose} with factors {factors} ({reasons or 'it holds none'})")
+
+    def _add(self, scan: Scan) -> None:
+        volume = scan.read()
+        whole = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
+        found = []
+        for scale, orders in self._levels(scan, volume.geometry).items():
+            array = whole if scale == 1 else coarsen(whole, scale)
+            spacing = tuple(mm * scale for mm in volume.geometry.spacing_kji_mm)
+            corners = _anatomy(array)
+            if len(corners):
+                found.append(TrainingVolume(scan, array, spacing, corners, orders))
+        if not found:
+            raise VolumeError(f"{scan.path}: {self._unfit(scan, volume.geometry)}")
+        self.volumes += found
+
+    def _add_cases(self, scan: Scan) -> None:
+        cases, warnings = cases_of(scan, self.config)
+        self.cases = [*self.cases, *cases]
+        self.notes = [*self.notes, *(f"{scan.path}: {warning}" for warning in warnings)]
+
+    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), MTF (N, 3), all float32: the patches `share` of the step's batch."""
+        numbers = range(self.config.batch)[share]
+        patches = [self._patch(np.random.default_rng([self.config.seed, step, number])) for number in numbers]
+        lr, hr, mtf = (np.stack(part) for part in zip(*patches, strict=True))
+        return lr[:, None], hr[:, None], mtf.astype(np.float32)
+
+    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        config = self.config
+        volume = self.volumes[rng.choice(len(self.volumes), p=self.weights)]
+        way = volume.orders[rng.integers(len(volume.orders))]
+        draw = sample(config.degradation.kind, config.generator.factors, rng, config.degradation.noise)
+        blurs = [draw.degradation.blurs[way.index(axis)] for axis in range(3)]  # of the array's own axes
+        factors = [config.generator.factors[way.index(axis)] for axis in range(3)]
+        middle = volume.corners[rng.integers(len(volume.corners))] + rng.integers(0, _STRIDE, 3)
+        start = []
+        for n, f, at in zip(volume.array.shape, factors, middle, strict=True):
+            start.append(int(np.clip(at // f - config.patch // 2, 0, n // f - config.patch)))
+        lr = degrade_patch(volume.array, blurs, factors, start, config.patch)
+        hr = volume.array[tuple(slice(s * f, (s + config.patch) * f) for s, f in zip(start, factors, strict=True))]
+        lr, hr = _bias(draw, volume.array.shape, factors, start, lr, hr)
+        lr, hr = lr.transpose(way), hr.transpose(way)
+        flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3))
+        gain = float(rng.uniform(0.8, 1.2))
+        lr = np.ascontiguousarray(draw.add_noise(np.asarray(lr[flips] * gain, np.float32), rng))
+        return lr, np.ascontiguousarray(hr[flips] * np.float32(gain)), self._told(np.array(draw.degradation.mtf), rng)
+
+    def _told(self, mtf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What the network is told: sometimes nothing, else the blur's MTF with the error an estimate has, mostly common to the axes."""
+        unknown, spread = rng.random() < self.config.unknown_blur, rng.uniform(0, self.config.mtf_error)
+        told = np.clip(mtf + rng.normal(0, spread) + rng.normal(0, spread / 2, 3), 0, 1)
+        return np.full(3, UNKNOWN_MTF) if unknown else told
+
+    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Batches start ... stop - 1, two ahead, made in a thread of their own; an error in it is raised here."""
+        ready: queue.Queue = queue.Queue(maxsize=2)
+        ended = threading.Event()
+
+        def put(item: object) -> None:
+            while not ended.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def work() -> None:
+            try:
+                for step in range(start, stop):
+                    if ended.is_set():
+                        return
+                    put(self.batch(step, share))
+            except BaseException as error:  # handed to the consumer, who raises it
+                put(error)
+
+        threading.Thread(target=work, name="batches", daemon=True).start()
+        try:
+            for _ in range(start, stop):
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            ended.set()
+
+
+def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
+    """The scan's central box under the three degradations of the protocol (or the one trained for), and warnings about its axes."""
+    box, factors, kind = config.validation_box, config.generator.factors, config.degradation.kind
+    volume, _, warnings = lay(scan, scan.read(), factors)
+    middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in volume.array.shape)
+    array = volume.array[middle].copy()  # the rest of the scan need not be kept
+    kinds = DEGRADATIONS if kind == "random" else (kind,)
+    return [Case.make(scan.name, array, factors, name) for name in kinds], warnings
+
+
+def degrade_patch(array: np.ndarray, blurs: list[AxisBlur], factors: list[int], start: list[int], patch: int) -> np.ndarray:
+    """The LR patch at `start`, exactly as it would be cut from the degraded whole volume, at a fraction of the work."""
+    rows = [blur.matrix(n, f)[s : s + patch] for n, blur, f, s in zip(array.shape, blurs, factors, start, strict=True)]
+    return through(array, rows, 1e-7)
+
+
+def through(array: np.ndarray, rows: list[np.ndarray], least: float) -> np.ndarray:
+    """One matrix an axis applied to (K, J, I), only to what they need of it (weights above `least`); the one that shrinks most first."""
+    work = []
+    for axis, matrix in enumerate(rows):
+        columns = np.flatnonzero(np.abs(matrix).max(axis=0) > least)
+        first, last = columns[0], columns[-1] + 1
+        work.append((len(matrix) / (last - first), axis, slice(first, last), np.asarray(matrix[:, first:last], np.float32)))
+    array = array[tuple(part for _, _, part, _ in work)]
+    for _, axis, _, matrix in sorted(work, key=lambda item: item[:2]):
+        array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
+    return array
+
+
+def _bias(
+    draw: Draw, shape: tuple[int, ...], factors: list[int], start: list[int], lr: np.ndarray, hr: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A smooth field over the whole volume, on both grids: it varies so slowly that it passes through the blur."""
+    if not draw.bias:
+        return lr, hr
+    low, high = [], []
+    for n, f, s, m in zip(shape, factors, start, lr.shape, strict=True):
+        low.append(((np.arange(m) + s + 0.5) * f / n * 2 - 1).astype(np.float32))
+        high.append(((np.arange(m * f) + s * f + 0.5) / n * 2 - 1).astype(np.float32))
+    return lr * draw.bias_field(*low), hr * draw.bias_field(*high)
+
+
+def coarsen(array: np.ndarray, scale: float) -> np.ndarray:
+    """The same head at a wider spacing, its band cut off sharply as a scanner would: a true scan of fewer voxels."""
+    from scipy.signal import resample
+
+    for axis, n in enumerate(_coarser_shape(array.shape, scale)):
+        array = resample(array, n, axis=axis)
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _coarser_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    return tuple(round(n / scale) for n in shape)
+
+
+_STRIDE = 8
+
+
+def _anatomy(array: np.ndarray) -> np.ndarray:
+    """(n, 3) corners of the cells of `_STRIDE`^3 voxels in which anatomy begins."""
+    coarse = array[tuple(slice(_STRIDE // 2, None, _STRIDE) for _ in range(3))]
+    return np.argwhere(coarse > FOREGROUND) * _STRIDE

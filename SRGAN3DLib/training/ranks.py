@@ -1,0 +1,141 @@
+"""Ranks: the processes that `torchrun` starts to do one job together, each on a device of its own. Without torchrun there is one,
+and nothing here does anything. Torch is loaded only where there are several.
+
+Why no DistributedDataParallel: the GAN stage takes gradients with respect to the image (adversarial share, R1), which DDP cannot,
+and the networks are so small (2 to 40 MB) that averaging their gradients after the backward pass costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from SRGAN3DLib.contract.errors import JobError, ResourceError
+from SRGAN3DLib.contract.events import Event, Log, Report
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATIENCE = datetime.timedelta(minutes=10)  # no answer for that long: the rank has gone
+WORDS = ("gloo", "nccl", "connection", "timed out", "timeout")  # in PyTorch's messages when another rank has gone
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """`rank` of `world` processes, `local` of `local_world` on this machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    local_world: int = 1
+
+    @staticmethod
+    def here() -> Ranks:
+        """As torchrun's environment says. Raises `JobError`."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        if not {*names, "MASTER_ADDR"} <= set(os.environ):
+            return Ranks()
+        try:
+            return Ranks(*(int(os.environ[name]) for name in names))
+        except ValueError:
+            raise JobError(f"{', '.join(f'{name}={os.environ[name]}' for name in names)}: whole numbers are wanted") from None
+
+    @property
+    def first(self) -> bool:
+        """The one that writes, reports and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        return items[self.rank :: self.world]
+
+    def device(self, asked: str) -> str:
+        """The device of this rank: with several, each its own GPU or all the CPU. Raises `JobError`."""
+        if self.world == 1 or asked == "cpu":
+            return asked
+        import torch
+
+        if asked not in ("auto", "cuda"):
+            raise JobError(f"device {asked!r} with {self.world} ranks: auto, cuda or cpu; every rank takes the GPU of its own number")
+        return f"cuda:{self.local}" if asked == "cuda" or torch.cuda.is_available() else "cpu"
+
+    def telling(self, report: Report) -> Report:
+        """A report for this rank: the first says all, the others their log lines with their number in front."""
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Log):
+                report(replace(event, message=f"rank {self.rank}: {event.message}"))
+            elif self.first:
+                report(event)
+
+        return tell
+
+    # ------------------------------------------------------------ meeting and parting
+    def join(self, device: Any) -> None:
+        """Meet the other ranks: NCCL between GPUs, Gloo between CPUs."""
+        if self.world == 1:
+            return
+        import torch
+        from torch import distributed
+
+        cuda = torch.device(device).type == "cuda"
+        if cuda:
+            torch.cuda.set_device(device)
+        if not distributed.is_initialized():
+            with self.watched():
+                distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+
+    def leave(self) -> None:
+        """Part, once all have come to this point."""
+        if self.world > 1:
+            from torch import distributed
+
+            with self.watched():
+                distributed.barrier()
+                distributed.destroy_process_group()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Another rank's end, as one line: `ResourceError`."""
+        try:
+            yield
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            if self.world == 1 or not any(word in text.lower() for word in WORDS):
+                raise
+            who = f"rank {self.rank} of {self.world}"
+            raise ResourceError(f"{who}: another rank has ended or does not answer; its own line says why ({text[:100]})") from None
+
+    # ------------------------------------------------------------ speaking with the others
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Put the mean over the ranks into each tensor, all in one message."""
+        if self.world == 1:
+            return
+        import torch
+        from torch import distributed
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= self.world
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The lists that `share` dealt out, put together in their first order, on every rank."""
+        if self.world == 1:
+            return list(items)
+        from torch import distributed
+
+        hands: list[Any] = [None] * self.world
+        distributed.all_gather_object(hands, list(items))
+        return [hands[n % self.world][n // self.world] for n in range(sum(map(len, hands)))]
+
+    def agree(self, fact: Any, message: str) -> None:
+        """Raises `JobError` on every rank unless all hold the same `fact`."""
+        facts = self.gather([fact])
+        if any(other != facts[0] for other in facts):
+            raise JobError(f"{message}: {', '.join(f'rank {rank} has {other}' for rank, other in enumerate(facts))}")

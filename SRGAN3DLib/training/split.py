@@ -1,0 +1,134 @@
+"""Who is trained on, who judges: every scan with its role, split by subject, never by patch; RUN/split.json keeps it.
+
+Once written the split rules: what came later is not used, and a scan that went or changed stops the run before its first step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from SRGAN3DLib.contract.errors import SRGAN3DError, VolumeError
+from SRGAN3DLib.volumes.files import write_text
+from SRGAN3DLib.volumes.scans import Scan
+
+NAME = "split.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A scan and its role: train, validation, or skipped for a `reason`. `source`: the option that named it, data or validation."""
+
+    scan: Scan
+    source: str
+    role: str
+    reason: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.source, self.scan.name)
+
+    def skipped(self, reason: str) -> Member:
+        return replace(self, role="skipped", reason=reason)
+
+
+class Split:
+    """The members in order. `path` is the RUN's split.json; `old` holds its rows by key, None where the run begins."""
+
+    def __init__(self, members: list[Member], path: Path, seed: int, share: float):
+        self.members, self.path, self.seed, self.share = members, path, seed, share
+        self.old = read_split(path) if path.exists() else None
+        if self.old is None:
+            self._keep_apart()
+            if share:
+                self._hold_out()
+        else:
+            self._hold_to(self.old)
+
+    def of(self, role: str) -> list[Member]:
+        return [member for member in self.members if member.role == role]
+
+    def try_each(self, role: str, use: Callable[[Scan], None]) -> None:
+        """Call `use` with the role's scans; one that raises is skipped with the reason, or stops a run that had used it before."""
+        for index, member in enumerate(self.members):
+            if member.role != role:
+                continue
+            try:
+                use(member.scan)
+            except VolumeError as error:
+                if self.old is not None:
+                    raise VolumeError(f"{error}; but this run has used it ({self.path}); give --out another folder") from None
+                self.members[index] = member.skipped(str(error))
+
+    def write(self) -> None:
+        """At the run's beginning; a split that is there stays."""
+        if self.old is not None:
+            return
+        rows = [
+            {
+                "source": member.source,
+                "file": member.scan.name,
+                "subject": member.scan.subject,
+                "contrast": member.scan.contrast,
+                "bytes": member.scan.size(),
+                "role": member.role,
+                "reason": member.reason,
+            }
+            for member in self.members
+        ]
+        subjects = {role: sorted({m.scan.subject for m in self.of(role)}) for role in ("train", "validation")}
+        whole = {"seed": self.seed, "validation_share": self.share, "subjects": subjects, "files": rows}
+        write_text(self.path, json.dumps(whole, indent=1) + "\n")
+
+    def _keep_apart(self) -> None:
+        """No subject, and no file, on both sides: what judges is left out of training."""
+        judges = {member.scan.subject for member in self.members if member.source == "validation"}
+        files = {member.scan.path.resolve() for member in self.members if member.source == "validation"}
+        for index, member in enumerate(self.members):
+            if member.role == "train" and (member.scan.subject in judges or member.scan.path.resolve() in files):
+                reason = f"subject {member.scan.subject!r} is in the validation set, too: left out of training"
+                self.members[index] = member.skipped(f"{member.scan.path}: {reason}")
+
+    def _hold_out(self) -> None:
+        """Whole subjects, drawn by the seed, become the validation set: the nearest count to the share, at least one on each side."""
+        subjects = sorted({member.scan.subject for member in self.of("train")})
+        if len(subjects) < 2:
+            found = f"all scans fit for training are of {subjects[0]!r}" if subjects else "no scan is fit for training"
+            raise VolumeError(f"--validation-share {self.share:g} needs two subjects; {found}: name them in a CSV, or give --validation")
+        count = min(len(subjects) - 1, max(1, round(self.share * len(subjects))))
+        chosen = set(np.random.default_rng(self.seed).permutation(subjects)[:count].tolist())
+        self.members = [replace(m, role="validation") if m.role == "train" and m.scan.subject in chosen else m for m in self.members]
+
+    def _hold_to(self, old: dict[tuple[str, str], dict[str, Any]]) -> None:
+        """The roles on disk; raises `VolumeError` naming the first used scan that is gone, changed, or unfit now."""
+        now = {member.key: member for member in self.members}
+        for key, row in old.items():
+            if row["role"] == "skipped":
+                continue
+            member, why = now.get(key), ""
+            if member is None or not member.scan.size():
+                why = "is gone"
+            elif member.scan.size() != row["bytes"]:
+                why = f"has {member.scan.size()} bytes, it had {row['bytes']}"
+            elif member.role == "skipped":
+                why = f"cannot be used any more ({member.reason})"
+            if why:
+                place = member.scan.path if member is not None else f"{row['file']} (of --{row['source']})"
+                raise VolumeError(f"{place}: {why} since the run began ({self.path}); put it back, or give --out another folder")
+        for index, member in enumerate(self.members):
+            row = old.get(member.key, {"role": "skipped", "reason": f"{member.scan.path}: new since the run began, not used ({self.path})"})
+            self.members[index] = replace(member, role=row["role"], reason=row["reason"])
+
+
+def read_split(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of a split.json by (source, file)."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {(row["source"], row["file"]): {key: row[key] for key in ("source", "file", "bytes", "role", "reason")} for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SRGAN3DError(f"{path}: not a readable split ({error}); give --out another folder") from None

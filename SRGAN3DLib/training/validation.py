@@ -1,0 +1,60 @@
+"""Validation while training: figures of the cases (`TrainingSet.cases`: central boxes of the validation scans under every blur)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from SRGAN3DLib.contract.configs import TrainConfig
+from SRGAN3DLib.evaluation.metrics import all_metrics, sharpness
+from SRGAN3DLib.evaluation.scoring import Case
+from SRGAN3DLib.networks.generator import with_blur
+from SRGAN3DLib.physics.degradations import Degradation
+from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.volumes.scans import find_scans
+
+from .datasets import cases_of
+from .split import NAME as SPLIT
+from .split import read_split
+
+FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the last two: sharpness, the truth's is 1
+
+
+def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
+    """The cases of a run's validation scans, as its split.json names them (without one: all). Raises `VolumeError` where they are gone."""
+    known = (run / SPLIT).exists()
+    wanted = {file for (_, file), row in read_split(run / SPLIT).items() if row["role"] == "validation"} if known else set()
+    for scan in find_scans(config.validation or config.data):
+        if not known or scan.name in wanted:
+            yield from cases_of(scan, config)[0]
+
+
+@torch.no_grad()
+def super_resolve(network: nn.Module, case: Case, blur_aware: bool, device: torch.device | str = "cpu") -> np.ndarray:
+    """The generator's answer to a case, (K, J, I) on the grid of its truth; a network that can be told the blur is told it rightly."""
+    scale = IntensityScale.fit(case.lr)
+    lr = torch.from_numpy(np.asarray(scale.apply(case.lr), np.float32))[None, None].to(device)
+    if blur_aware:
+        lr = with_blur(lr, Degradation.named(case.degradation, case.factors).mtf)
+    sr = network(lr.contiguous(memory_format=torch.channels_last_3d)).float()
+    return scale.undo(sr[0, 0].cpu().numpy())
+
+
+def score(case: Case, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]:
+    """One row of figures; `truth` is the sharpness of the case's truth."""
+    metrics, sharp = all_metrics(case.hr, sr, case.mask, case.data_range), sharpness(sr, case.mask, case.data_range)
+    ratios = {f"{name}_ratio": value / truth[name] if truth[name] else 0.0 for name, value in sharp.items()}
+    gain = metrics["psnr"] - case.best_psnr
+    return {"scan": case.name, "degradation": case.degradation, "gain": gain, "psnr": metrics["psnr"], "ssim": metrics["ssim"], **ratios}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means by degradation (`gain_box`, `psnr_box`, ...), and under `gains` the gain of every case, dB."""
+    kinds = sorted({row["degradation"] for row in rows})
+    means = {f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind])) for kind in kinds for f in FIGURES}
+    return {**means, "gains": {f"{row['scan']} {row['degradation']}": round(row["gain"], 3) for row in rows}}

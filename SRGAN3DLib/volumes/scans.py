@@ -1,0 +1,245 @@
+"""Scans on disk: what `--data` may name, found and described; of the files themselves no more than headers is looked at.
+
+Subject, contrast, licence and true axes come from a table where there is one, else from names and the spacing.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from SRGAN3DLib.contract.configs import Factors
+from SRGAN3DLib.contract.errors import VolumeError
+
+from .geometry import Geometry
+from .itk import is_dicom_folder
+from .volume import READABLE, Volume, read_geometry
+
+COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a table; only `file` must be there, others are not looked at
+TABLE = "volumes.csv"
+THICK = 1.5  # times the smallest spacing: an axis beyond it is no ground truth where no table says so
+BIDS_SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "T2star", "inplaneT1", "inplaneT2", "PDT2", "PD", "FLASH", "angio")
+_CONTRASTS = {suffix.lower(): suffix for suffix in BIDS_SUFFIXES} | {"t1": "T1w", "t2": "T2w", "pd": "PDw"}
+_TAIL = re.compile(r"[-_. ](t1\w*|t2\w*|flair|pdw?|inplanet[12]|mprage|(ses|session|visit|run|scan|tp)[-_]?\d+|defaced|brain)$", re.I)
+_NOONE = re.compile(r"(t1\w*|t2\w*|flair|pdw?|mprage|anat|dicom|dcm|nifti|scans?|images?|brain|volumes?|mri?|data|raw|series\d*)$", re.I)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan on disk, called `name`: its path below the data's folder. Of one with a `problem` no more than that is known.
+
+    `truth_kji`: the array axes on which it is ground truth at its own spacing; None: nobody says, its spacing tells (`truth`).
+    """
+
+    path: Path
+    name: str
+    subject: str
+    contrast: str = ""
+    licence: str = ""
+    truth_kji: tuple[int, ...] | None = None
+    problem: str = ""
+
+    def truth(self, spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
+        """The axes on which it is ground truth: as stated, else those not thicker than 1.5 times the thinnest."""
+        return thin_axes(spacing_kji_mm) if self.truth_kji is None else self.truth_kji
+
+    def geometry(self) -> Geometry:
+        """Its grid, from the header. Raises `VolumeError`."""
+        self._check()
+        return read_geometry(self.path)
+
+    def read(self) -> Volume:
+        """Raises `VolumeError`, `ResourceError`."""
+        self._check()
+        return Volume.read(self.path)
+
+    def size(self) -> int:
+        """Bytes on disk; of a DICOM folder all its files'; 0 where there is nothing."""
+        try:
+            files = [path for path in self.path.iterdir() if path.is_file()] if self.path.is_dir() else [self.path]
+            return sum(path.stat().st_size for path in files)
+        except OSError:
+            return 0
+
+    def _check(self) -> None:
+        if self.problem:
+            raise VolumeError(f"{self.path}: {self.problem}")
+
+
+def find_scans(data: str | Path) -> list[Scan]:
+    """The scans that `data` names, sorted by path, or in the order of the list.
+
+    A file; a DICOM folder; a folder of volumes, DICOM folders and BIDS datasets at any depth; a CSV with a column `file`; a `.txt`
+    with a path a line (both relative to where they lie). A `volumes.csv` in the folder or just above it describes its scans. Absent
+    files are listed, too: reading them says so. Raises `VolumeError` if there is nothing, or a table cannot be read.
+    """
+    data = Path(data)
+    if not data.exists():
+        raise VolumeError(f"{data}: no such folder or file")
+    listed = data.suffix.lower() or "." if data.is_file() else ""
+    base = data if data.is_dir() else data.parent
+    found: list[tuple[Path, dict[str, str] | None, str]]
+    if listed == ".csv":
+        found = [(base / row["file"], row, "" if row["file"] else "a row without a file") for row in _read_table(data)]
+    else:
+        if listed == ".txt":
+            paths = [(base / line, "") for line in _read_list(data)]
+        else:
+            paths = [(data, "")] if listed else sorted(_walk(data, set()))
+        rows = _rows_about(data)
+        found = [(path, rows.get(path.resolve()), problem) for path, problem in paths]
+    if not found:
+        raise VolumeError(f"{data}: holds no volume ({', '.join(READABLE)} or a folder of DICOM files)")
+    scans, seen = [], set()
+    for path, row, problem in found:
+        real = path.resolve()
+        scans.append(_scan(path, base, row, problem or ("listed twice" if real in seen else "")))
+        seen.add(real)
+    return scans
+
+
+def thin_axes(spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
+    return tuple(axis for axis, mm in enumerate(spacing_kji_mm) if mm <= THICK * min(spacing_kji_mm) * (1 + 1e-6))
+
+
+def orders_allowed(truth_kji: tuple[int, ...], factors: Factors) -> tuple[tuple[int, int, int], ...]:
+    """The ways to lay the array's axes onto the network's so that every enlarged axis is ground truth; as they are comes first."""
+    ways = itertools.permutations(range(3))
+    return tuple(way for way in ways if all(f == 1 or axis in truth_kji for f, axis in zip(factors, way, strict=True)))  # type: ignore[misc]
+
+
+def lay(scan: Scan, volume: Volume, factors: Factors) -> tuple[Volume, list[int], list[str]]:
+    """The volume with its axes laid for a fair judgement: (volume, the array axes that `factors` will enlarge, warnings).
+
+    The first way in which every enlarged axis is ground truth. Where a table leaves no such way, the axes stay as they are if the
+    enlarged ones are thin at least (a partly filled k-space, say), with a warning; else `VolumeError`.
+    """
+    spacing = volume.geometry.spacing_kji_mm
+    truth = scan.truth(spacing)
+    ways, warnings = orders_allowed(truth, factors), []
+    enlarged = [axis for axis, f in enumerate(factors) if f > 1]
+    if not ways:
+        doubtful = [axis for axis in enlarged if axis not in truth]
+        if not truth or not set(enlarged) <= set(thin_axes(spacing)):
+            raise VolumeError(f"{scan.path}: {no_way(scan, spacing, factors)}")
+        ways = ((0, 1, 2),)
+        warnings.append(f"enlarged along {', '.join('KJI'[axis] for axis in doubtful)}, where it is not stated to be ground truth")
+    return volume if ways[0] == (0, 1, 2) else volume.permute(ways[0]), [ways[0][axis] for axis in enlarged], warnings
+
+
+def no_way(scan: Scan, spacing_kji_mm: tuple[float, ...], factors: Factors) -> str:
+    """Why a scan is no truth for `factors`."""
+    axes = ", ".join("KJI"[axis] for axis in scan.truth(spacing_kji_mm)) or "no axis"
+    source = "its table" if scan.truth_kji is not None else f"spacing {' x '.join(f'{mm:.3g}' for mm in spacing_kji_mm)} mm along K, J, I"
+    count = sum(f > 1 for f in factors)
+    return f"ground truth along {axes} only ({source}); {count} such ax{'is is' if count == 1 else 'es are'} wanted"
+
+
+def _walk(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
+    """(path, problem) of every volume at any depth; hidden ones are left out, a BIDS dataset has its own rules."""
+    if folder.resolve() in seen:  # links can lead in circles
+        return
+    seen.add(folder.resolve())
+    try:
+        children = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "~")))
+        if _is_bids(children):
+            yield from _walk_bids(folder)
+            return
+        if is_dicom_folder(folder):
+            yield folder, ""
+    except OSError as error:
+        yield folder, f"cannot be read ({error.strerror or error})"
+        return
+    for path in children:
+        if path.is_dir():
+            yield from _walk(path, seen)
+        elif path.name.lower().endswith(READABLE):
+            yield path, ""
+
+
+def _is_bids(children: list[Path]) -> bool:
+    subjects = [path for path in children if path.name.startswith("sub-") and path.is_dir()]
+    named = any(path.name == "dataset_description.json" for path in children)
+    return named or any((path / "anat").is_dir() or any(path.glob("ses-*/anat")) for path in subjects)
+
+
+def _walk_bids(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The images of a BIDS dataset's anat/ folders; derivatives/ and sourcedata/ lie elsewhere. Source: BIDS 1.9, Anatomy imaging data."""
+    for anat in sorted([*folder.glob("sub-*/anat"), *folder.glob("sub-*/ses-*/anat")]):
+        for path in anat.iterdir():
+            if not path.name.startswith((".", "~")) and path.name.lower().endswith(READABLE):
+                suffix = _stem(path).rsplit("_", 1)[-1]
+                yield path, "" if suffix in BIDS_SUFFIXES else f"BIDS suffix {suffix!r}; wanted is one of {', '.join(BIDS_SUFFIXES)}"
+
+
+def _rows_about(data: Path) -> dict[Path, dict[str, str]]:
+    """The rows of the nearest `volumes.csv` by file: in the folder (or beside the file), or up to two folders above."""
+    for folder in (data, *data.resolve().parents[:2]):
+        if (folder / TABLE).is_file():
+            return {(folder / row["file"]).resolve(): row for row in _read_table(folder / TABLE)}
+    return {}
+
+
+def _read_table(table: Path) -> list[dict[str, str]]:
+    """Its rows, with the columns of `COLUMNS` that it has."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name for name in COLUMNS if name in (reader.fieldnames or ())]
+            if "file" not in columns:
+                raise VolumeError(f"{table}: has no column 'file'; known are {', '.join(COLUMNS)}")
+            return [{name: (row[name] or "").strip() for name in columns} for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise VolumeError(f"{table}: cannot be read ({error})") from None
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise VolumeError(f"{path}: cannot be read ({error})") from None
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str) -> Scan:
+    row, truth = row or {}, None
+    if "truth_axes" in row:  # counted as NIfTI does: I, J, K
+        axes = [axis for axis in re.split(r"[,; ]+", row["truth_axes"]) if axis]
+        if set(axes) <= {"0", "1", "2"}:
+            truth = tuple(sorted({2 - int(axis) for axis in axes}))
+        else:
+            problem = problem or f"truth_axes {row['truth_axes']!r} in its table; some of 0,1,2 (axes I, J, K) are wanted"
+    inside = path.is_relative_to(base) and path != base
+    name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
+    subject = row.get("subject") or _subject(path, base)
+    return Scan(path, name, subject, row.get("contrast") or _contrast(path), row.get("licence", ""), truth, problem)
+
+
+def _stem(path: Path) -> str:
+    ending = next((ending for ending in READABLE if path.name.lower().endswith(ending)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _contrast(path: Path) -> str:
+    return _CONTRASTS.get(re.split(r"[-_. ]", _stem(path))[-1].lower(), "")
+
+
+def _subject(path: Path, base: Path) -> str:
+    """Whose scan it is, as far as names tell.
+
+    BIDS's sub-..., else a DICOM folder's topmost folder, else the file's name without contrast and session; a name that is nobody's
+    (T1, scan) leaves it to the folder's.
+    """
+    for part in reversed(path.parts):
+        if match := re.match(r"sub-[A-Za-z0-9]+", part):
+            return match[0]
+    above = list(path.relative_to(base).parts[:-1]) if path.is_relative_to(base) and path != base else []
+    stem = _stem(path)
+    while (shorter := _TAIL.sub("", stem)) != stem:
+        stem = shorter
+    names = [*above, path.name, base.name] if path.is_dir() else [stem, *reversed(above), base.name]
+    return next((name for name in names if name and not _NOONE.match(name)), stem)
