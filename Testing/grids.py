@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
 
 
@@ -53,3 +55,19 @@ def seen_by_sitk(path: Path) -> tuple[np.ndarray, Geometry]:
     lps[:3, 3] = image.GetOrigin()
     array = sitk.GetArrayFromImage(image)
     return array, Geometry(array.shape, ras_from_lps(lps))
+
+
+ALL_ORDERS = [
+    AxisOrder(axes, mirrored) for axes in itertools.permutations(range(3)) for mirrored in itertools.product((False, True), repeat=3)
+]
+
+
+def stored(array: np.ndarray, geometry: Geometry, order: AxisOrder) -> tuple[np.ndarray, Geometry]:
+    """The same scan as another program stores it: the array in `order`, with the matrix that keeps every voxel in its place."""
+    ends = np.array([n - 1 if mirrored else 0 for n, mirrored in zip(order.per_axis(array.shape), order.mirrored, strict=True)])
+    matrix = np.eye(4)
+    for new, old in enumerate(order.axes):  # the matrix acts on (i, j, k)
+        matrix[:3, 2 - new] = geometry.ijk_to_ras[:3, 2 - old] * (-1 if order.mirrored[new] else 1)
+    matrix[:3, 3] = geometry.ijk_to_ras[:3, 3] - matrix[:3, :3] @ ends[::-1]
+    turned = np.ascontiguousarray(order.apply(array))
+    return turned, Geometry(turned.shape, matrix)  # type: ignore[arg-type]

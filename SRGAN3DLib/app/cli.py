@@ -138,12 +138,13 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--factors", help="the model's factors laid along I,J,K, such as 4,1,1 for slice-x4 (default: along the thick axis)")
     verb.add_argument("--no-back-projection", action="store_true", help="the network's output as it is, not made to give the scan back")
     _flips(verb)
+    verb.add_argument("--allow-negative", action="store_true", help="keep negative values in the result of a scan that has none")
     verb.add_argument("--alpha", type=float, help="blend the pair --model FAITHFUL,SHARP: 0 is the first, 1 the second")
     verb.set_defaults(
         make=lambda a: SuperResolveJob(
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
-            back_projection=False if a.no_back_projection else None, flips=a.flips,
+            back_projection=False if a.no_back_projection else None, flips=a.flips, allow_negative=a.allow_negative,
         )
     )  # fmt: skip
     return verb

@@ -128,18 +128,21 @@ def _read(job: SuperResolveJob, source: Path) -> Any:
 def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: Cancelled
 ) -> dict[str, Any]:
-    result = resolver(volume, job.blur, report, cancelled, job.roi_ijk, job.factors_ijk, job.back_projection, job.flips)
-    report(Progress("writing", 0, 1))
-    if _is_array(job, target):
-        from SRGAN3DLib.volumes.npy import write_array
+    options = {name: getattr(job, name) for name in ("blur", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")}
+    result = resolver(volume, on_progress=report, cancelled=cancelled, **options)
+    outputs = {"sr": target}  # a name of the result's volumes -> its file
+    for done, (name, file) in enumerate(outputs.items()):
+        report(Progress("writing", done, len(outputs)))
+        if _is_array(job, file):
+            from SRGAN3DLib.volumes.npy import write_array
 
-        write_array(target, result.volume.array)
-    else:
-        result.volume.write(target, like_input_dtype=job.like_input_dtype)
-    report(Progress("writing", 1, 1))
+            write_array(file, result.volumes[name].array)
+        else:
+            result.volumes[name].write(file, like_input_dtype=job.like_input_dtype)
+    report(Progress("writing", len(outputs), len(outputs)))
+    files = {"input": str(source), "output": str(target), "outputs": {name: str(file) for name, file in outputs.items()}}
     written = volume.dtype if job.like_input_dtype else "float32"
-    matrix = result.volume.geometry.ijk_to_ras.tolist()
-    return {"input": str(source), "output": str(target), "dtype": written, "ijk_to_ras": matrix, **result.info}
+    return {**files, "dtype": written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}
 
 
 def _holds_dicom(folder: Path) -> bool:

@@ -26,6 +26,7 @@ _LONGEST_HEADER = 4 * 2**20
 class CheckpointHeader:
     """Everything a checkpoint says about itself.
 
+    `architecture` names the network that the tensors belong to (`networks.checkpoint.ARCHITECTURES` builds it).
     `contrasts` and `spacing_range_mm` (LR, smallest and largest) tell what the model saw; `training_data` is one entry a
     scan with its licence; `back_projection`: its output is meant to be made to give the scan back (`consistency.py`);
     `metrics` carries its protocol beside the numbers; `created` is an ISO date.
@@ -33,6 +34,7 @@ class CheckpointHeader:
 
     name: str
     generator: GeneratorConfig
+    architecture: str = "residual-generator"
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
     back_projection: bool = False
     normalisation: Literal["robust-p1-p99-foreground"] = "robust-p1-p99-foreground"

@@ -41,6 +41,7 @@ class SuperResolveJob:
     laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see `place_factors`.
     `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`); None:
     as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
+    A scan without negative values gets a result without any, unless `allow_negative`.
     """
 
     input: str
@@ -57,6 +58,7 @@ class SuperResolveJob:
     factors_ijk: Factors | None = None
     back_projection: bool | None = None
     flips: int = 1
+    allow_negative: bool = False
 
     def __post_init__(self) -> None:
         check_flips(self.flips)

@@ -1,4 +1,4 @@
-"""SuperResolver: a checkpoint made ready once, then called with volumes. Volume in, volume at a finer grid out, and what was done."""
+"""SuperResolver: a checkpoint made ready once, then called with scans. A scan goes in, volumes on a finer grid come out."""
 
 from __future__ import annotations
 
@@ -14,30 +14,53 @@ import numpy as np
 from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.errors import DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
-from SRGAN3DLib.contract.jobs import DEGRADATIONS, check_flips, parse_bytes, place_factors
+from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
+from SRGAN3DLib.inference.blur_choice import BlurChoice
+from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
 from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, reach
-from SRGAN3DLib.physics.blur_estimator import estimate_mtf
-from SRGAN3DLib.physics.degradations import AxisBlur, Degradation
+from SRGAN3DLib.physics.degradations import Degradation
+from SRGAN3DLib.physics.flat_regions import flat_voxels, keep_flat
 from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
+from SRGAN3DLib.volumes.geometry import slabs
 from SRGAN3DLib.volumes.volume import Volume
 
 from . import tiling
 from .devices import DeviceChoice, choose
 
-MISTOLD = 0.22  # difference of MTF between what was told and what the scan says that is worth a warning
-Triple = tuple[float, float, float]
-Order = tuple[int, int, int]
-Box = tuple[tuple[int, int], ...]
-
 
 @dataclass(frozen=True)
 class Result:
-    """`volume` on the finer grid, in the same physical box; `info` says what was asked and what was done, ready for JSON."""
+    """Named `volumes` on the finer grid, in the same physical box as the scan (`sr`: the super-resolved scan).
+
+    `info` says what was asked and what was done, ready for JSON.
+    """
+
+    volumes: dict[str, Volume]
+    info: dict[str, Any]
+
+    @property
+    def volume(self) -> Volume:
+        """The first of the volumes."""
+        return next(iter(self.volumes.values()))
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A scan as the network sees it: `array` is a view of the volume's in `order`, the same for all 48 ways to store the scan."""
 
     volume: Volume
-    info: dict[str, Any]
+    order: AxisOrder
+
+    @property
+    def array(self) -> np.ndarray:
+        return self.order.apply(self.volume.array)
+
+    @property
+    def spacing_kji_mm(self) -> tuple[float, float, float]:
+        return self.order.per_axis(self.volume.geometry.spacing_kji_mm)
 
 
 class SuperResolver:
@@ -49,8 +72,8 @@ class SuperResolver:
             raise JobError(f"{checkpoint.path}: takes {self.header.generator.input_channels} images; one scan can be given")
         self.asked = {"device": device, "precision": precision, "memory_limit": memory_limit}
         self.limit = parse_bytes(memory_limit) if isinstance(memory_limit, str) else memory_limit
-        self.order: Order = (0, 1, 2)
-        self._prepare(choose(device, precision))
+        self.factors = self.header.generator.factors
+        self._use(choose(device, precision))
 
     @staticmethod
     def load(
@@ -69,25 +92,10 @@ class SuperResolver:
             checkpoint = Checkpoint.load(model)  # type: ignore[arg-type]
         return SuperResolver(checkpoint, device, precision, memory_limit)
 
-    def _prepare(self, choice: DeviceChoice) -> None:
+    def _use(self, choice: DeviceChoice) -> None:
+        """Make the network ready on a device."""
         self.choice = choice
-        generator = self.checkpoint.transposed(self.order).generator()
-        self.factors = generator.config.factors
-        self.network = CompiledGenerator(generator, choice.dtype, choice.device)
-
-    def _lay(self, volume: Volume, factors_ijk: Sequence[int] | None) -> list[str]:
-        """Turn the network so that its factors lie as asked, or along the scan's thick axis; returns what there is to say about it."""
-        model_ijk = self.header.generator.factors[::-1]
-        asked = tuple(factors_ijk) if factors_ijk is not None else None
-        i, j, k = place_factors(model_ijk, volume.geometry.spacing_ijk_mm, asked)  # type: ignore[arg-type]
-        order = (2 - k, 2 - j, 2 - i)
-        if order != self.order:
-            self.order = order
-            self._prepare(self.choice)
-        if asked is None and order != (0, 1, 2):
-            axis = "KJI"[max(range(3), key=lambda a: self.factors[a])]
-            return [f"the slices lie along {axis}: the model's factors {model_ijk} are laid there, as {self.factors[::-1]} along I, J, K"]
-        return []
+        self.network = CompiledGenerator(self.checkpoint.generator(), choice.dtype, choice.device)
 
     def __call__(
         self,
@@ -99,68 +107,82 @@ class SuperResolver:
         factors_ijk: Sequence[int] | None = None,
         back_projection: bool | None = None,
         flips: int = 1,
+        allow_negative: bool = False,
     ) -> Result:
         """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
-        `back_projection` and `flips` are those of `jobs.SuperResolveJob`.
+        `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
         started = time.monotonic()
-        for line in self._lay(volume, factors_ijk):
-            on_progress(Log(line))
-        warnings = [*volume.notes, *self._misfits(volume)]
-        mtf, blur_info = self._told(volume, blur)
-        warnings += blur_info.pop("warnings")
-        for line in warnings:
-            on_progress(Log(line, "warning"))
-        box = _box(roi_ijk, volume.geometry.shape_kji)
-        geometry = volume.geometry.crop(box).refine(self.factors)
-        scale = IntensityScale.fit(volume.array)
-        blurs, assumes = assumed(blur, blur_info["mtf_kji"], blur_info["source"])
-        operator = Degradation(self.factors, blurs) if blurs is not None else None
-        wanted = self.header.back_projection if back_projection is None else back_projection
-        back_projection = wanted and operator is not None
-        wide = _grown(box, reach(operator) if operator and back_projection else (0, 0, 0), volume.geometry.shape_kji)
-        crop, inner = self._with_halo(volume.array, wide)
-        output, ran, fallbacks = self._run(crop, mtf, scale, check_flips(flips), on_progress, cancelled)
-        output = output[inner]
-        if operator and back_projection:
-            give_back(volume.array[_slices(wide)], output, operator)
-        output = np.ascontiguousarray(output[_slices(box, wide, self.factors)])
+        scan, log = self._scan(volume, factors_ijk)
+        told = self._blur_choice(scan, blur)
+        warnings = [*volume.notes, *self._misfits(volume), *told.warnings]
+        for event in (*(Log(line) for line in log), *(Log(line, "warning") for line in warnings)):
+            on_progress(event)
+        file_box = region_box(roi_ijk, volume.geometry.shape_kji)
+        box = scan.order.box(file_box, volume.geometry.shape_kji)
+        scale = IntensityScale.fit(scan.array)
+        operator, assumes = self._operator(scan, blur, told)
+        project = operator is not None and (self.header.back_projection if back_projection is None else back_projection)
+        wide = grown(box, reach(operator) if operator and project else (0, 0, 0), scan.array.shape)
+        output, ran, fallbacks = self._network(scan, wide, told, scale, check_flips(flips), on_progress, cancelled)
+        if operator and project:
+            give_back(scan.array[slices(wide)], output, operator)
+        output = output[slices(box, wide, self.factors)]
+        self._keep_flat(scan, box, output, operator if project else None)
+        raised = 0 if allow_negative else _raise_to_zero(scan.array, output)
+        agreement = self._consistency(scan, output, box, operator, scale.gain)
+        geometry = volume.geometry.crop(file_box).refine(scan.order.inverse.per_axis(self.factors))
+        sr = volume.with_array(np.ascontiguousarray(scan.order.inverse.apply(output)), geometry)
         info = {
-            "model": {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256}
-            | ({"blend": self.header.training["blend"]} if "blend" in self.header.training else {}),
-            "asked": {**self.asked, "blur": blur},
-            "device": str(self.choice.device),
-            "device_reasons": list(self.choice.reasons),
-            "precision": self.choice.precision,
-            "factors_kji": list(self.factors),
-            "flips": flips,
-            "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
-            "blur": blur_info,
+            **self._account(scan, blur, flips, roi_ijk),
+            "blur": told.info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
-            "consistency": self._agreement(volume.array, output, box, operator, scale.gain)
-            | {"assumes": assumes, "back_projection": back_projection},
-            "shape_kji": list(output.shape),
+            "consistency": agreement | {"assumes": assumes, "back_projection": project},
+            "voxels_raised_to_zero": raised,
+            "shape_kji": list(sr.array.shape),
             "spacing_ijk_mm": list(geometry.spacing_ijk_mm),
-            "tiles": ran,
-            "fallbacks": fallbacks,
+            "tiles": dataclasses.asdict(ran),
+            "fallbacks": [*ran.out_of_memory, *fallbacks],
             "warnings": warnings,
             "seconds": round(time.monotonic() - started, 3),
             "version": __version__,
         }
-        return Result(volume.with_array(output, geometry), info)
+        return Result({"sr": sr}, info)
 
-    def _with_halo(self, array: np.ndarray, box: Box) -> tuple[np.ndarray, tuple[slice, ...]]:
-        """What the network must see for `box` to come out as from the whole volume, and where in its output the box lies."""
-        halo = [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]  # + 1: shares reach into their neighbours
-        outer = _grown(box, halo, array.shape)
-        return array[_slices(outer)], _slices(box, outer, self.factors)
+    def _scan(self, volume: Volume, factors_ijk: Sequence[int] | None) -> tuple[_Scan, list[str]]:
+        """The scan as the network sees it: nearest to RAS, then with its axes where the network's factors are; and what to say of that."""
+        order = AxisOrder.towards_ras(volume.geometry)
+        spacing_ijk = order.per_axis(volume.geometry.spacing_kji_mm)[::-1]
+        asked = order.per_axis(tuple(factors_ijk)[::-1])[::-1] if factors_ijk is not None and len(factors_ijk) == 3 else factors_ijk
+        i, j, k = place_factors(self.factors[::-1], spacing_ijk, asked)  # type: ignore[arg-type]
+        taken_by = (2 - k, 2 - j, 2 - i)  # the network's axis that each axis of the scan becomes
+        scan = _Scan(volume, order.then([taken_by.index(axis) for axis in range(3)]))
+        if asked is not None or taken_by == (0, 1, 2):
+            return scan, []
+        placed = scan.order.inverse.per_axis(self.factors)
+        axis = "KJI"[max(range(3), key=lambda a: placed[a])]
+        return scan, [f"the slices lie along {axis}: the factors of {self.header.name} are {placed[::-1]} along I, J, K here"]
 
-    def _run(
-        self, array: np.ndarray, mtf: Triple | None, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
-    ) -> tuple[np.ndarray, dict[str, Any], list[str]]:
-        """The network over the pieces; where a GPU's memory ends even for small ones and the device is `auto`, the CPU takes over."""
+    def _blur_choice(self, scan: _Scan, blur: str) -> BlurChoice:
+        if not self.header.generator.blur_aware:
+            return BlurChoice.not_taken(blur, scan.spacing_kji_mm)
+        return BlurChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.factors, blur)
+
+    def _operator(self, scan: _Scan, blur: str, told: BlurChoice) -> tuple[Degradation | None, str]:
+        """The degradation that the scan went through, as far as it is known, and its name in words."""
+        blurs, assumes = assumed(blur, told.info["mtf_kji"], told.info["source"])
+        return (Degradation(self.factors, scan.order.per_axis(blurs)) if blurs is not None else None), assumes
+
+    def _network(
+        self, scan: _Scan, box: Box, told: BlurChoice, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
+    ) -> tuple[np.ndarray, tiling.RunInfo, list[str]]:
+        """The network's answer in `box`, as cut from that for the whole scan; what it took; and what was done otherwise than asked.
+
+        Where a GPU's memory ends even for small pieces and the device is `auto`, the CPU takes over.
+        """
+        outer = grown(box, self._halo(), scan.array.shape)
         begun = time.monotonic()
 
         def progress(done: float, total: float) -> None:
@@ -168,8 +190,11 @@ class SuperResolver:
             on_progress(Progress("network", done, total, elapsed * (total - done) / done if done else None))
 
         def work() -> tuple[np.ndarray, tiling.RunInfo]:
-            options: dict[str, Any] = {"mtf": mtf, "scale": scale, "memory_limit": self.limit, "flips": flips}
-            return tiling.run(self.network, array, on_progress=progress, cancelled=cancelled, **options)
+            out = scan.order.apply(self._zeros(scan, outer))
+            return tiling.run(
+                self.network, scan.array[slices(outer)], mtf=told.mtf, scale=scale, memory_limit=self.limit, flips=flips, out=out,
+                on_progress=progress, cancelled=cancelled,
+            )  # fmt: skip
 
         fallbacks: list[str] = []
         try:
@@ -179,9 +204,25 @@ class SuperResolver:
                 raise
             fallbacks.append(f"{self.choice.device} gave up ({error}); the CPU took over")
             on_progress(Log(fallbacks[-1], "warning"))
-            self._prepare(choose("cpu", str(self.asked["precision"])))
+            self._use(choose("cpu", str(self.asked["precision"])))
             output, ran = work()
-        return output, dataclasses.asdict(ran), [*ran.out_of_memory, *fallbacks]
+        return output[slices(box, outer, self.factors)], ran, fallbacks
+
+    def _halo(self) -> list[int]:
+        """How far the network looks, in LR voxels along its axes; one more, since the shares of tiles reach into their neighbours."""
+        return [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]
+
+    def _keep_flat(self, scan: _Scan, box: Box, output: np.ndarray, projected_by: Degradation | None) -> None:
+        """Where all that a voxel of `output` depends on is one value, the output is that value."""
+        seen = [a + b for a, b in zip(self._halo(), reach(projected_by) if projected_by else (0, 0, 0), strict=True)]
+        around = grown(box, seen, scan.array.shape)
+        flat = flat_voxels(scan.array[slices(around)], seen)[slices(box, around)]
+        keep_flat(scan.array[slices(box)], output, flat)
+
+    def _zeros(self, scan: _Scan, box: Box) -> np.ndarray:
+        """Room for the answer in `box`, in the order of the scan's file: so no copy is made to bring it there."""
+        shape = [(stop - start) * f for (start, stop), f in zip(box, self.factors, strict=True)]
+        return np.zeros(scan.order.inverse.per_axis(shape), np.float32)
 
     def _misfits(self, volume: Volume) -> list[str]:
         """What about this scan lies outside what the model saw."""
@@ -192,74 +233,37 @@ class SuperResolver:
             return [f"spacing {shown} mm: the model was trained on {low:.2f} to {high:.2f} mm"]
         return []
 
-    def _agreement(self, array: np.ndarray, output: np.ndarray, box: Box, operator: Degradation | None, gain: float) -> dict[str, Any]:
+    def _consistency(self, scan: _Scan, output: np.ndarray, box: Box, operator: Degradation | None, gain: float) -> dict[str, Any]:
         """How far the result, degraded again, is from the scan; `rms_of_range` is None where the degradation is not known."""
         if operator is None:
             return {"rms_of_range": None, "voxels": 0}
-        cut = [(start > 0, stop < n) for (start, stop), n in zip(box, array.shape, strict=True)]
-        return consistency(array[_slices(box)], output, operator, gain, cut)
+        cut = [(start > 0, stop < n) for (start, stop), n in zip(box, scan.array.shape, strict=True)]
+        return consistency(scan.array[slices(box)], output, operator, gain, cut)
 
-    def _told(self, volume: Volume, blur: str) -> tuple[Triple | None, dict[str, Any]]:
-        """The MTF the network is told (None: unknown), and the account of it."""
-        factors = self.factors
-        if not self.header.generator.blur_aware:
-            parse_blur(blur, volume.geometry.spacing_kji_mm)  # refuse nonsense all the same
-            ignored = [f"blur {blur}: this model cannot be told the blur"] if blur not in ("auto", "unknown") else []
-            return None, {"source": "not used by this model", "mtf_kji": None, "warnings": ignored}
-        estimated = estimate_mtf(volume.array, factors) if blur != "unknown" else None
-        info: dict[str, Any] = {"mtf_estimated_kji": [round(v, 3) for v in estimated] if estimated else None, "warnings": []}
-        given = parse_blur(blur, volume.geometry.spacing_kji_mm)
-        if given is not None:
-            mtf, source = given, "given"
-            if estimated is not None:
-                off = [a for a, f in enumerate(factors) if f > 1 and abs(given[a] - estimated[a]) > MISTOLD]
-                if off:
-                    says, told = (", ".join(f"{v[a]:.2f}" for a in off) for v in (estimated, given))
-                    axes = ", ".join("KJI"[a] for a in off)
-                    info["warnings"].append(f"blur {blur}: MTF {told} at Nyquist along {axes}, but the scan itself looks like {says}")
-        elif estimated is not None:
-            mtf, source = estimated, "estimated"
-        else:
-            mtf, source = None, "unknown"
-            if blur == "auto":
-                info["warnings"].append("the scan is too small or too smooth to estimate its blur; the network was told nothing")
-        if mtf is not None:  # axes that stay as they are have no blur to undo
-            mtf = tuple(v if f > 1 else 1.0 for v, f in zip(mtf, factors, strict=True))  # type: ignore[assignment]
-        return mtf, {"source": source, "mtf_kji": [round(v, 3) for v in mtf] if mtf else None, **info}
+    def _account(self, scan: _Scan, blur: str, flips: int, roi_ijk: Sequence[Sequence[int]] | None) -> dict[str, Any]:
+        """The part of the info that says who did what to which axes."""
+        model = {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256}
+        if "blend" in self.header.training:
+            model["blend"] = self.header.training["blend"]
+        return {
+            "model": model,
+            "asked": {**self.asked, "blur": blur},
+            "device": str(self.choice.device),
+            "device_reasons": list(self.choice.reasons),
+            "precision": self.choice.precision,
+            "factors_kji": list(scan.order.inverse.per_axis(self.factors)),
+            "directions_kji": list(direction_letters(scan.volume.geometry)),
+            "flips": flips,
+            "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
+        }
 
 
-def _box(roi_ijk: Sequence[Sequence[int]] | None, shape_kji: Sequence[int]) -> Box:
-    """(start, stop) along K, J, I. Raises `JobError` for a region that is empty or leaves the volume."""
-    if roi_ijk is None:
-        return tuple((0, n) for n in shape_kji)
-    box = tuple((int(start), int(stop)) for start, stop in reversed(list(roi_ijk)))
-    if len(box) != 3 or any(not 0 <= start < stop <= n for (start, stop), n in zip(box, shape_kji, strict=True)):
-        shown = ", ".join(f"{start}:{stop}" for start, stop in reversed(box))
-        raise JobError(f"region {shown} (I, J, K): not within the {' x '.join(map(str, reversed(shape_kji)))} voxels of the volume")
-    return box
-
-
-def _grown(box: Box, by: Sequence[int], shape_kji: Sequence[int]) -> Box:
-    return tuple((max(0, start - r), min(n, stop + r)) for (start, stop), r, n in zip(box, by, shape_kji, strict=True))
-
-
-def _slices(box: Box, within: Box | None = None, factors: Sequence[int] = (1, 1, 1)) -> tuple[slice, ...]:
-    """The slices that cut `box` out of an array that covers `within` (None: all) on a grid `factors` as fine."""
-    firsts = [start for start, _ in within] if within else [0, 0, 0]
-    return tuple(slice((start - o) * f, (stop - o) * f) for (start, stop), o, f in zip(box, firsts, factors, strict=True))
-
-
-def parse_blur(text: str, spacing_kji_mm: Triple) -> Triple | None:
-    """`gaussian`, `box`, `kspace`, a FWHM in voxels (`1.2`) or in mm (`2.4mm`) -> MTF along K, J, I; None for auto, unknown."""
-    if text in ("auto", "unknown"):
-        return None
-    if text in DEGRADATIONS:
-        value = AxisBlur(text).mtf  # type: ignore[arg-type]
-        return (value, value, value)
-    try:
-        number = float(text.removesuffix("mm"))
-        widths = [number / s for s in spacing_kji_mm] if text.endswith("mm") else [number] * 3
-        k, j, i = (AxisBlur("gaussian", width).mtf for width in widths)
-    except (ValueError, JobError):
-        raise JobError(f"blur {text!r}: auto, unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or in mm (2.4mm)") from None
-    return (k, j, i)
+def _raise_to_zero(scan: np.ndarray, output: np.ndarray) -> int:
+    """Where the scan has no negative value, the result gets none; returns the number of voxels that are changed, in place."""
+    if scan.min() < 0:
+        return 0
+    count = 0
+    for slab in slabs(output.shape):
+        count += int(np.count_nonzero(output[slab] < 0))
+        np.maximum(output[slab], 0, out=output[slab])
+    return count

@@ -88,6 +88,7 @@ def run(
     scale: IntensityScale | None = None,
     memory_limit: int | None = None,
     flips: int = 1,
+    out: np.ndarray | None = None,
     forced: Plan | None = None,
     on_progress: Callable[[float, float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -96,7 +97,8 @@ def run(
 
     `scale` is applied to each piece and undone on its result. `memory_limit` bytes bound the resident memory of the
     process; None takes a share of what is free. With `flips` (2, 4, 8) the answer is the mean over as many mirrored views of the
-    image, each mirrored back: it takes as many times as long, and no more memory. `on_progress(done, total)` counts LR voxels;
+    image, each mirrored back: it takes as many times as long, and no more memory. The answer goes to `out`, an array of zeros of its
+    shape or any view of one (with mirrored axes, too), where that is given. `on_progress(done, total)` counts LR voxels;
     `cancelled()` is asked every few planes. Raises `ResourceError` (naming the least limit that would do) or `Cancelled`.
     """
     image = image if image.ndim == 4 else image[None]
@@ -109,12 +111,14 @@ def run(
         if on_progress is not None:
             on_progress(done / flips, float(math.prod(shape_kji)))
 
-    work = _Work(network, image, mtf, scale or IntensityScale(0, 1), tick, flips)
+    if out is None:
+        out = np.zeros([n * f for n, f in zip(shape_kji, network.config.factors, strict=True)], np.float32)
+    work = _Work(network, image, out, mtf, scale or IntensityScale(0, 1), tick, flips)
     work.info.limit_bytes, work.info.planned_bytes = memory_limit, chosen.scratch_bytes
     for mirrored in MIRRORED[:flips]:
         work.pieces(chosen, mirrored)
     work.output.add_(work.scale.offset)
-    return work.output.numpy(), work.info
+    return out, work.info
 
 
 # ---- planning
@@ -200,18 +204,28 @@ def _cheapest_first(network: Network, shape_kji: Triple) -> list[Triple]:
 class _Work:
     """One volume on its way through the network."""
 
-    def __init__(self, network: Network, image: np.ndarray, mtf: Mtf, scale: IntensityScale, tick: Callable[[float], None], views: int):
+    def __init__(
+        self,
+        network: Network,
+        image: np.ndarray,
+        out: np.ndarray,
+        mtf: Mtf,
+        scale: IntensityScale,
+        tick: Callable[[float], None],
+        views: int,
+    ):
         self.network, self.mtf, self.scale, self.tick, self.views = network, mtf, scale, tick, views
         self.upright, self.image = image, image
-        self.mirrored: tuple[int, ...] = ()
+        self.mirrored: tuple[int, ...] = ()  # of the output's axes, those along which a share is mirrored back
         self.shape_kji = _triple(image.shape[1:])
         self.done, self.info = 0.0, RunInfo()  # done: LR voxels
-        hr = [n * f for n, f in zip(self.shape_kji, network.config.factors, strict=True)]
-        self.output = torch.from_numpy(np.zeros(hr, np.float32))  # its memory is taken as it fills
+        self.backwards = tuple(axis for axis in range(3) if out.strides[axis] < 0)  # torch knows no negative strides
+        self.output = torch.from_numpy(np.flip(out, self.backwards))
 
     def pieces(self, chosen: Plan, mirrored: tuple[int, ...]) -> None:
         """Add one view's answer to the output: that of the image mirrored along these axes of K, J, I."""
-        self.image, self.mirrored = np.flip(self.upright, tuple(1 + axis for axis in mirrored)), mirrored
+        self.image = np.flip(self.upright, tuple(1 + axis for axis in mirrored))
+        self.mirrored = tuple(sorted({*mirrored} ^ {*self.backwards}))
         waiting = list(reversed(chosen.cores))
         while waiting:
             core = waiting.pop()

@@ -18,6 +18,7 @@ from SRGAN3DLib.volumes.files import whole_file
 
 from .generator import Generator
 
+ARCHITECTURES = {"residual-generator": Generator}  # a header's `architecture` -> the network it names
 _FLOATS = ("F32", "BF16", "F16", "F64")
 
 
@@ -38,6 +39,8 @@ class Checkpoint:
         path = find_model(name_or_path)
         layout, metadata = read_layout(path)
         header = parse_header(metadata, path)
+        if header.architecture not in ARCHITECTURES:
+            raise CheckpointError(f"{path}: architecture {header.architecture!r}; this program knows {', '.join(ARCHITECTURES)}")
         empty = _empty_generator(header).state_dict()
         wanted = {name: list(tensor.shape) for name, tensor in empty.items()}
         for name in wanted:
@@ -70,7 +73,7 @@ class Checkpoint:
 
     def generator(self) -> Generator:
         """The network in evaluation mode, float32."""
-        network = Generator(self.header.generator)
+        network = ARCHITECTURES[self.header.architecture](self.header.generator)
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in self.tensors.items()})
         return network.eval()
 
@@ -153,4 +156,4 @@ class Checkpoint:
 
 def _empty_generator(header: CheckpointHeader) -> Generator:
     with torch.device("meta"):
-        return Generator(header.generator)
+        return ARCHITECTURES[header.architecture](header.generator)

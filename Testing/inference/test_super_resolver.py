@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grids import OBLIQUE, SHEARED
+from grids import ALL_ORDERS, OBLIQUE, SHEARED, stored
 
 from SRGAN3DLib.app.run import run
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
@@ -15,10 +15,12 @@ from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Log, Progress
 from SRGAN3DLib.contract.jobs import SuperResolveJob
-from SRGAN3DLib.inference.super_resolver import SuperResolver, parse_blur
+from SRGAN3DLib.inference.blur_choice import parse_blur
+from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.generator import Generator, with_blur
 from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.volume import Volume
 
 
@@ -33,7 +35,9 @@ def tiny(factors: tuple[int, int, int] = (2, 2, 2), spacing: tuple[float, float]
 @pytest.mark.parametrize("blur_aware", [True, False])
 def test_equals_the_plain_network(small_head: np.ndarray, blur_aware: bool) -> None:
     checkpoint = tiny(blur_aware=blur_aware)
-    result = SuperResolver(checkpoint, "cpu", "fp32")(Volume.from_array(small_head, OBLIQUE), "gaussian", back_projection=False)
+    result = SuperResolver(checkpoint, "cpu", "fp32")(
+        Volume.from_array(small_head, OBLIQUE), "gaussian", back_projection=False, allow_negative=True
+    )
     scale = IntensityScale.fit(small_head)
     lr = torch.from_numpy(scale.apply(small_head).astype(np.float32))[None, None]
     with torch.no_grad():
@@ -119,3 +123,35 @@ def test_run_equals_the_resolver(small_head: np.ndarray, tmp_path: Path) -> None
     run(job, lambda event: None)
     direct = SuperResolver.load(tmp_path / "tiny.safetensors", "cpu", "fp32")(Volume.read(tmp_path / "in.nrrd"))
     assert np.array_equal(Volume.read(tmp_path / "out.nrrd").array, direct.volume.array)
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 2), (3, 1, 1)])
+def test_one_result_however_the_scan_is_stored(small_head: np.ndarray, factors: tuple[int, int, int]) -> None:
+    """All 48 orders of the axes give one result in one place, the same figures along the same directions, and the same region."""
+    resolver = SuperResolver(tiny(factors), "cpu", "fp32")
+    matrix = OBLIQUE.copy()
+    matrix[:3, 2] *= 1.7  # one thick axis
+    array = small_head[:18, :22, :20]
+    first = resolver(Volume.from_array(array, matrix), "auto")
+    canonical = AxisOrder.towards_ras(first.volume.geometry).apply(first.volume.array)
+    corners = sorted(map(tuple, first.volume.geometry.corners_ras().round(6)))
+    figures = _by_direction(first.info)
+    for order in ALL_ORDERS:
+        turned, geometry = stored(array, Volume.from_array(array, matrix).geometry, order)
+        result = resolver(Volume(turned, geometry), "auto")
+        seen = AxisOrder.towards_ras(result.volume.geometry).apply(result.volume.array)
+        assert np.abs(seen - canonical).max() <= 1e-5 * np.ptp(array)
+        assert np.allclose(sorted(map(tuple, result.volume.geometry.corners_ras().round(6))), corners, atol=1e-4)
+        assert _by_direction(result.info) == figures
+    box = ((2, 9), (5, 14), (3, 12))
+    turned, geometry = stored(array, Volume.from_array(array, matrix).geometry, ALL_ORDERS[29])
+    roi = ALL_ORDERS[29].box(box, array.shape)
+    part = resolver(Volume(turned, geometry), "auto", roi_ijk=roi[::-1])
+    inside = first.volume.array[tuple(slice(a * f, b * f) for (a, b), f in zip(box, first.info["factors_kji"], strict=True))]
+    assert np.abs(ALL_ORDERS[29].inverse.apply(part.volume.array) - inside).max() <= 1e-5 * np.ptp(array)
+
+
+def _by_direction(info: dict) -> dict[str, tuple[int, float]]:
+    """Factor and transfer of each axis, by its direction; a direction and its opposite are one axis."""
+    names = [next(pair for pair in ("RL", "AP", "SI") if letter in pair) for letter in info["directions_kji"]]
+    return {name: (f, mtf) for name, f, mtf in zip(names, info["factors_kji"], info["blur"]["mtf_kji"], strict=True)}
