@@ -31,6 +31,7 @@ from SRGAN3DLib.contract.jobs import (
     TrainJob,
     parse_factors,
 )
+from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.training.ranks import Ranks
 
 CANCELLED = 130
@@ -128,7 +129,13 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
     verb.add_argument("output", metavar="OUT", help=".nii.gz, .nii, .nrrd or .mha; a folder if IN is a folder of volumes")
     verb.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"a shipped model or a .safetensors file (default: {DEFAULT_MODEL})"
+        "--model",
+        default=AUTO,
+        metavar="NAME|FILE",
+        help="a shipped model, a .safetensors file, or auto: what suits the scan (default: auto)",
+    )
+    verb.add_argument(
+        "--spacing", metavar="MM", help="of the result: 1, or 1,1,2 along I,J,K, or isotropic (default: the model's own grid)"
     )
     verb.add_argument("--blur", default="auto", help=BLUR_HELP)
     _compute_options(verb)
@@ -144,7 +151,7 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
         make=lambda a: SuperResolveJob(
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
-            back_projection=False if a.no_back_projection else None, flips=a.flips, allow_negative=a.allow_negative,
+            back_projection=False if a.no_back_projection else None, flips=a.flips, allow_negative=a.allow_negative, spacing=a.spacing,
         )
     )  # fmt: skip
     return verb

@@ -12,6 +12,7 @@ from SRGAN3DLib.contract.configs import to_json
 from SRGAN3DLib.contract.errors import JobError, SRGAN3DError, VolumeError
 from SRGAN3DLib.contract.events import Failed, Log, Progress, Report
 from SRGAN3DLib.contract.jobs import BlendJob, DemoJob, EvaluateJob, FitJob, Job, ModelsJob, SuperResolveJob, TrainJob, split_models
+from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference.memory import available_bytes, megabytes, resident_bytes
 from SRGAN3DLib.training.ranks import Ranks
 from SRGAN3DLib.volumes.files import make_folder
@@ -20,9 +21,12 @@ Cancelled = Callable[[], bool]
 
 
 def load_resolver(job: SuperResolveJob) -> Any:
-    """A `SuperResolver` for the job's model, device, precision and memory limit."""
+    """A `SuperResolver` for the job's model, device, precision and memory limit; for the model auto an `AutoResolver`."""
+    from SRGAN3DLib.inference.auto_resolver import AutoResolver
     from SRGAN3DLib.inference.super_resolver import SuperResolver
 
+    if job.model == AUTO:
+        return AutoResolver(job.device, job.precision, job.memory_limit)
     names = split_models(job.model, job.alpha)
     model: Any = names[0] if job.alpha is None else names
     return SuperResolver.load(model, job.device, job.precision, job.memory_limit, job.alpha)
@@ -129,7 +133,8 @@ def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: Cancelled
 ) -> dict[str, Any]:
     options = {name: getattr(job, name) for name in ("blur", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")}
-    result = resolver(volume, on_progress=report, cancelled=cancelled, **options)
+    spacing = wanted_spacing(job.spacing, volume.geometry.spacing_ijk_mm) if job.spacing else None
+    result = resolver(volume, on_progress=report, cancelled=cancelled, spacing_ijk_mm=spacing, **options)
     outputs = {"sr": target}  # a name of the result's volumes -> its file
     for done, (name, file) in enumerate(outputs.items()):
         report(Progress("writing", done, len(outputs)))

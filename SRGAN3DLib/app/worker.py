@@ -24,6 +24,7 @@ from SRGAN3DLib.contract.configs import from_json
 from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Failed, Progress, one_line, to_line
 from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, job_from_json, split_models
+from SRGAN3DLib.contract.model_choice import AUTO
 
 from .run import load_resolver, run
 
@@ -159,12 +160,12 @@ class Worker:
 
     def _ready(self, job: SuperResolveJob) -> Any:
         """The resolver of the last job, if it is the same model file on the same terms."""
-        paths = [Path(find_model(name)) for name in split_models(job.model, job.alpha)]
+        paths = [Path(find_model(name)) for name in split_models(job.model, job.alpha)] if job.model != AUTO else []
         states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
         key = (*states, job.alpha, job.device, job.precision, job.memory_limit)
         if self.resolver is None or self.resolver[0] != key:
             self.resolver = None  # two at once could be too much
-            self.resolver = (key, load_resolver(replace(job, model=",".join(map(str, paths)))))
+            self.resolver = (key, load_resolver(replace(job, model=",".join(map(str, paths)) or AUTO)))
         return self.resolver[1]
 
     def _fail(self, error: BaseException, job_id: str | None) -> None:

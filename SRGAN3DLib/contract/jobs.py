@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from .configs import Factors, TrainConfig, from_json, to_json
 from .errors import JobError
+from .model_choice import AUTO, wanted_spacing
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
@@ -32,21 +33,22 @@ def check_flips(flips: int) -> int:
 class SuperResolveJob:
     """Super-resolve `input` (a file, a DICOM folder, or a folder of volumes) into `output` (a file, or a folder).
 
-    `model` is a shipped name or a path. `blur`: auto (estimated from the scan), unknown, box, gaussian, kspace, or a
-    FWHM in LR voxels as text. `memory_limit` is for the whole process's resident memory, as `4G` or `1500M`; None
-    takes what the machine has free. `roi_ijk`: only these voxels, ((first, one past the last), ...) along I, J, K, with the
-    very values they have in the whole result. `ijk_to_ras` (4x4, voxel centres, mm) says that `input` is a float32 .npy array
-    (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker hand each other. With `alpha` (0 to 1)
-    `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the second. `factors_ijk`: the model's factors
-    laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see `place_factors`.
-    `back_projection`: where the blur is given or estimated, the result is made to give the scan back (`consistency.give_back`); None:
-    as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
-    A scan without negative values gets a result without any, unless `allow_negative`.
+    `model` is a shipped name, a path, or auto: the shipped model that suits the scan (`model_choice.choose_model`). `spacing`: 1,
+    1,1,2 (mm along I, J, K) or isotropic: the smallest factors that reach it, then one resampling to it in the same box. `blur`:
+    auto (estimated from the scan), unknown, box, gaussian, kspace, or a FWHM in LR voxels as text. `memory_limit` is for the whole
+    process's resident memory, as `4G` or `1500M`; None takes what the machine has free. `roi_ijk`: only these voxels, ((first, one
+    past the last), ...) along I, J, K, with the very values they have in the whole result. `ijk_to_ras` (4x4, voxel centres, mm)
+    says that `input` is a float32 .npy array (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker
+    hand each other. With `alpha` (0 to 1) `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the
+    second. `factors_ijk`: the model's factors laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see
+    `place_factors`. `back_projection`: where the blur is given or estimated, the result is made to give the scan back
+    (`consistency.give_back`); None: as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the
+    scan, in so many times the time. A scan without negative values gets a result without any, unless `allow_negative`.
     """
 
     input: str
     output: str
-    model: str = DEFAULT_MODEL
+    model: str = AUTO
     blur: str = "auto"
     device: str = "auto"
     precision: Precision = "auto"
@@ -59,9 +61,12 @@ class SuperResolveJob:
     back_projection: bool | None = None
     flips: int = 1
     allow_negative: bool = False
+    spacing: str | None = None
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        if self.spacing is not None:
+            wanted_spacing(self.spacing, (1.0, 1.0, 1.0))
         if not self.input or not self.output:
             raise JobError(f"input {self.input!r} and output {self.output!r} must both be named")
         split_models(self.model, self.alpha)

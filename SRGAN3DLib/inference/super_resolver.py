@@ -15,6 +15,7 @@ from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.errors import DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
+from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice
 from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
 from SRGAN3DLib.networks.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, 
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.flat_regions import flat_voxels, keep_flat
 from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.physics.interpolation import resample
 from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
 from SRGAN3DLib.volumes.geometry import slabs
 from SRGAN3DLib.volumes.volume import Volume
@@ -108,9 +110,11 @@ class SuperResolver:
         back_projection: bool | None = None,
         flips: int = 1,
         allow_negative: bool = False,
+        spacing_ijk_mm: tuple[float, float, float] | None = None,
     ) -> Result:
         """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
-        `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`.
+        `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`. With `spacing_ijk_mm` the result is
+        resampled to that spacing, as nearly as the same box allows.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
@@ -135,6 +139,8 @@ class SuperResolver:
         agreement = self._consistency(scan, output, box, operator, scale.gain)
         geometry = volume.geometry.crop(file_box).refine(scan.order.inverse.per_axis(self.factors))
         sr = volume.with_array(np.ascontiguousarray(scan.order.inverse.apply(output)), geometry)
+        if spacing_ijk_mm is not None:
+            sr = _resampled(sr, spacing_ijk_mm)
         info = {
             **self._account(scan, blur, flips, roi_ijk),
             "blur": told.info,
@@ -142,7 +148,8 @@ class SuperResolver:
             "consistency": agreement | {"assumes": assumes, "back_projection": project},
             "voxels_raised_to_zero": raised,
             "shape_kji": list(sr.array.shape),
-            "spacing_ijk_mm": list(geometry.spacing_ijk_mm),
+            "spacing_ijk_mm": list(sr.geometry.spacing_ijk_mm),
+            "resampled_from_kji": list(output.shape) if spacing_ijk_mm is not None else None,
             "tiles": dataclasses.asdict(ran),
             "fallbacks": [*ran.out_of_memory, *fallbacks],
             "warnings": warnings,
@@ -256,6 +263,12 @@ class SuperResolver:
             "flips": flips,
             "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
         }
+
+
+def _resampled(volume: Volume, spacing_ijk_mm: tuple[float, float, float]) -> Volume:
+    """The volume at another spacing, as nearly as the same box allows."""
+    i, j, k = resampled_shape(volume.geometry.shape_kji[::-1], volume.geometry.spacing_ijk_mm, spacing_ijk_mm)  # type: ignore[arg-type]
+    return volume.with_array(resample(volume.array, (k, j, i)), volume.geometry.resampled((k, j, i)))
 
 
 def _raise_to_zero(scan: np.ndarray, output: np.ndarray) -> int:

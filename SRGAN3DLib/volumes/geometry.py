@@ -103,6 +103,12 @@ class Geometry:
             raise VolumeError(f"shape {self.shape_kji} (K, J, I) cannot be reduced by the factors {tuple(factors_kji)}")
         return self._scaled((k, j, i), shape)
 
+    def resampled(self, shape_kji: Sequence[int]) -> Geometry:
+        """The grid of another shape in the very same box; its spacing is whatever that takes."""
+        k, j, i = (int(n) for n in shape_kji)
+        k_step, j_step, i_step = (n / new for n, new in zip(self.shape_kji, (k, j, i), strict=True))
+        return self._scaled((k_step, j_step, i_step), (k, j, i))
+
     def crop(self, box_kji: Sequence[tuple[int, int]]) -> Geometry:
         """The grid of the voxels (start, stop) along K, J, I, where they are."""
         (k, k_end), (j, j_end), (i, i_end) = box_kji

@@ -12,7 +12,7 @@ import torch
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.networks.generator import trilinear
-from SRGAN3DLib.physics.interpolation import KINDS, interpolate
+from SRGAN3DLib.physics.interpolation import KINDS, interpolate, resample
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_factors = pytest.mark.parametrize("factors", [(1, 1, 1), (2, 2, 2), (1, 1, 3), (2, 3, 4)], ids=str)
@@ -89,3 +89,17 @@ def test_the_referee_interpolates_alike(referee: ModuleType, kind: str, factors:
     array = np.random.default_rng(0).standard_normal((7, 5, 9))
     wanted = referee.interpolate(array.T, factors[::-1], kind).T
     np.testing.assert_allclose(interpolate(array, factors, kind), wanted, atol=1e-9)
+
+
+def test_resample_keeps_the_box() -> None:
+    """A ramp stays the ramp at the new cells' centres, away from the border; coarser cells are the mean of what they cover."""
+    ramp = (np.arange(20) + 0.5)[:, None, None] * np.ones((1, 6, 6))
+    finer = resample(ramp, (33, 6, 6))
+    assert finer.shape == (33, 6, 6)
+    centres = (np.arange(33) + 0.5) * 20 / 33
+    assert finer[5:-5, 0, 0] == pytest.approx(centres[5:-5], abs=3e-3)
+    coarser = resample(ramp, (8, 6, 6))[:, 0, 0]
+    assert coarser[:2] == pytest.approx([(0.5 + 1.5 + 2.5 / 2) / 2.5, (2.5 / 2 + 3.5 + 4.5) / 2.5])  # by hand: shares of 2.5 cells
+    noise = np.random.default_rng(0).normal(size=(12, 15, 9))
+    assert resample(noise, (4, 15, 3)) == pytest.approx(noise.reshape(4, 3, 15, 3, 3).mean(axis=(1, 4)))
+    assert np.array_equal(resample(noise, (12, 15, 9)), noise)

@@ -167,3 +167,12 @@ def test_volume_shape() -> None:
 def test_slabs_cover_everything_once(shape: tuple[int, int, int], voxels: int) -> None:
     seen = [k for slab in slabs(shape, voxels) for k in range(shape[0])[slab]]
     assert seen == list(range(shape[0]))
+
+
+@pytest.mark.parametrize("shape", [(7, 11, 13), (1, 3, 5), (40, 41, 42)])
+def test_another_shape_fills_the_same_box(shape: tuple[int, int, int]) -> None:
+    from grids import SHEARED
+
+    geometry = Geometry((10, 12, 14), SHEARED)
+    again = geometry.resampled(shape)
+    assert again.shape_kji == shape and again.box_distance_mm(geometry) < 1e-9
