@@ -1,6 +1,6 @@
-"""The shipped models' figures as the README shows them, from their headers: python benchmarks/model_table.py [--write]
+"""The shipped models' figures, from their headers: python benchmarks/model_table.py [--write]
 
-`--write` puts the table between README.md's `<!-- models -->` marks; a test holds the two together.
+`--write` puts the short table into README.md and the full one into docs/results.md; a test holds them together.
 """
 
 from __future__ import annotations
@@ -10,14 +10,27 @@ from pathlib import Path
 
 from SRGAN3DLib.contract.checkpoint_header import catalogue, read_header
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-MARKS = ("<!-- models -->\n", "<!-- /models -->")
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = ("gaussian", "box", "kspace")
+PLACES = {"README.md": ("<!-- models -->\n", "<!-- /models -->"), "docs/results.md": ("<!-- all models -->\n", "<!-- /all models -->")}
 
 
-def table() -> str:
-    """Mean gains over the best interpolation and the worst scan's, dB: gaussian, box, kspace."""
+def short_table() -> str:
+    """Mean gains with the blur estimated, dB: one line a model."""
+    lines = ["| model | makes of one voxel | gaussian | box | kspace |", "|---|---|---|---|---|"]
+    for name, path in catalogue().items():
+        header = read_header(path)
+        factors = " x ".join(map(str, reversed(header.generator.factors)))
+        gains = header.metrics["by_blur_told"]["auto"]
+        cells = " | ".join(f"{gains[kind]['psnr_gain']:+.1f}" for kind in KINDS)
+        lines.append(f"| [{name}](SRGAN3DLib/models/{name}.md) | {factors} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def full_table() -> str:
+    """Mean gains over the best interpolation and the worst scan's, dB, by what was told of the blur."""
     lines = [
-        "| model | factors (IxJxK) | blur | gaussian | box | kspace | SSIM gain (gaussian) | MB |",
+        "| model | factors (I x J x K) | blur | gaussian | box | kspace | SSIM gain (gaussian) | MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, path in catalogue().items():
@@ -25,20 +38,25 @@ def table() -> str:
         factors = "x".join(map(str, reversed(header.generator.factors)))
         for told, kinds in header.metrics["by_blur_told"].items():
             words = told.replace("auto", "estimated").replace("known", "given")
-            cells = [f"{kinds[kind]['psnr_gain']:+.2f} ({kinds[kind]['worst_psnr_gain']:+.2f})" for kind in ("gaussian", "box", "kspace")]
+            cells = [f"{kinds[kind]['psnr_gain']:+.2f} ({kinds[kind]['worst_psnr_gain']:+.2f})" for kind in KINDS]
             ssim, size = f"{kinds['gaussian']['ssim_gain']:+.3f}", f"{path.stat().st_size / 1e6:.1f}"
-            lines.append(f"| [{name}](SRGAN3DLib/models/{name}.md) | {factors} | {words} | {' | '.join(cells)} | {ssim} | {size} |")
+            lines.append(f"| [{name}](../SRGAN3DLib/models/{name}.md) | {factors} | {words} | {' | '.join(cells)} | {ssim} | {size} |")
     return "\n".join(lines) + "\n"
+
+
+TABLES = {"README.md": short_table, "docs/results.md": full_table}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
-        text = README.read_text(encoding="utf-8")
-        before, rest = text.split(MARKS[0])
-        README.write_text(before + MARKS[0] + table() + MARKS[1] + rest.split(MARKS[1])[1], encoding="utf-8")
-    print(table())
+    write = parser.parse_args().write
+    for name, table in TABLES.items():
+        if write:
+            begin, end = PLACES[name]
+            before, rest = (ROOT / name).read_text(encoding="utf-8").split(begin)
+            (ROOT / name).write_text(before + begin + table() + end + rest.split(end)[1], encoding="utf-8")
+        print(table())
 
 
 if __name__ == "__main__":
