@@ -70,7 +70,7 @@ class _Reading:
 def estimate_noise(array: np.ndarray, spacing_kji_mm: Triple, scale: IntensityScale | None = None) -> NoiseEstimate | None:
     """The noise of a scan (K, J, I) of this spacing; None where it is too small, or has too little tissue and air, to say.
 
-    `scale` is the scan's own, if it is at hand. Takes at most 64 MB beside the array and what `IntensityScale.fit` takes, whatever its size.
+    `scale` is the scan's own, if it is at hand. Takes at most 64 MB beside the array and the work of `IntensityScale.fit`.
     """
     if min(array.shape) < SIDE:
         return None
