@@ -22,7 +22,7 @@ from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
 from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, reach
 from SRGAN3DLib.physics.degradations import Degradation
-from SRGAN3DLib.physics.flat_regions import flat_voxels, keep_flat
+from SRGAN3DLib.physics.flat_regions import FLAT_REACH, flat_voxels, keep_flat
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import resample
 from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
@@ -134,7 +134,7 @@ class SuperResolver:
         if operator and project:
             give_back(scan.array[slices(wide)], output, operator)
         output = output[slices(box, wide, self.factors)]
-        self._keep_flat(scan, box, output, operator if project else None)
+        _keep_flat(scan, box, output)
         raised = 0 if allow_negative else _raise_to_zero(scan.array, output)
         agreement = self._consistency(scan, output, box, operator, scale.gain)
         geometry = volume.geometry.crop(file_box).refine(scan.order.inverse.per_axis(self.factors))
@@ -219,13 +219,6 @@ class SuperResolver:
         """How far the network looks, in LR voxels along its axes; one more, since the shares of tiles reach into their neighbours."""
         return [t + self.network.trunk_halo + 1 for t in self.network.tail_halo]
 
-    def _keep_flat(self, scan: _Scan, box: Box, output: np.ndarray, projected_by: Degradation | None) -> None:
-        """Where all that a voxel of `output` depends on is one value, the output is that value."""
-        seen = [a + b for a, b in zip(self._halo(), reach(projected_by) if projected_by else (0, 0, 0), strict=True)]
-        around = grown(box, seen, scan.array.shape)
-        flat = flat_voxels(scan.array[slices(around)], seen)[slices(box, around)]
-        keep_flat(scan.array[slices(box)], output, flat)
-
     def _zeros(self, scan: _Scan, box: Box) -> np.ndarray:
         """Room for the answer in `box`, in the order of the scan's file: so no copy is made to bring it there."""
         shape = [(stop - start) * f for (start, stop), f in zip(box, self.factors, strict=True)]
@@ -269,6 +262,13 @@ def _resampled(volume: Volume, spacing_ijk_mm: tuple[float, float, float]) -> Vo
     """The volume at another spacing, as nearly as the same box allows."""
     i, j, k = resampled_shape(volume.geometry.shape_kji[::-1], volume.geometry.spacing_ijk_mm, spacing_ijk_mm)  # type: ignore[arg-type]
     return volume.with_array(resample(volume.array, (k, j, i)), volume.geometry.resampled((k, j, i)))
+
+
+def _keep_flat(scan: _Scan, box: Box, output: np.ndarray) -> None:
+    """Where the scan has one value all around a voxel, the output for `box` gets that value, in place."""
+    around = grown(box, (FLAT_REACH,) * 3, scan.array.shape)
+    flat = flat_voxels(scan.array[slices(around)])[slices(box, around)]
+    keep_flat(scan.array[slices(box)], output, flat)
 
 
 def _raise_to_zero(scan: np.ndarray, output: np.ndarray) -> int:

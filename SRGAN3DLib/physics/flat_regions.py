@@ -1,18 +1,19 @@
-"""Flat regions of a scan: where every voxel that a network looks at has one value, the result has that value, too.
+"""Flat regions of a scan: where all voxels around have one value, the result has that value, too.
 
-A stripped or defaced scan has a background of exactly 0. A network would make small numbers of it, which mean nothing and which no
-file format can pack.
+A stripped or defaced scan has a background of exactly 0. A network would make small numbers of it, which mean nothing, which no file
+format can pack, and which turn the mask "voxel above 0" into the whole box. No blur of a scanner reaches further than FLAT_REACH voxels:
+where the scan is constant over that distance, the fine image that it came from was constant, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+FLAT_REACH = 4  # voxels of the scan, along each axis
 
-def flat_voxels(array: np.ndarray, reach_kji: Sequence[int]) -> np.ndarray:
-    """Where all voxels of `array` (K, J, I) within `reach_kji` voxels along each axis have one value: bool (K, J, I)."""
+
+def flat_voxels(array: np.ndarray, reach: int = FLAT_REACH) -> np.ndarray:
+    """Where all voxels of `array` (K, J, I) within `reach` voxels along each axis have one value: bool (K, J, I)."""
     from scipy import ndimage
 
     varied = np.zeros(array.shape, np.uint8)
@@ -22,8 +23,8 @@ def flat_voxels(array: np.ndarray, reach_kji: Sequence[int]) -> np.ndarray:
         differ = array[tuple(low)] != array[tuple(high)]
         varied[tuple(low)] |= differ
         varied[tuple(high)] |= differ
-    for axis, reach in enumerate(reach_kji):
-        ndimage.maximum_filter1d(varied, 2 * int(reach) + 1, axis=axis, output=varied, mode="nearest")
+    for axis in range(3):
+        ndimage.maximum_filter1d(varied, 2 * reach + 1, axis=axis, output=varied, mode="nearest")
     return varied == 0
 
 
