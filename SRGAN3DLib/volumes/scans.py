@@ -1,6 +1,6 @@
 """Scans on disk: what `--data` may name, found and described; of the files themselves no more than headers is looked at.
 
-Subject, contrast, licence and true axes come from a table where there is one, else from names and the spacing.
+Subject, contrast, licence and true axes come from a table where there is one, else from names and the spacing (`subjects`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from SRGAN3DLib.contract.errors import VolumeError
 
 from .geometry import Geometry
 from .itk import is_dicom_folder
+from .subjects import Subject, guess_subjects
 from .volume import READABLE, Volume, read_geometry
 
 COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a table; only `file` must be there, others are not looked at
@@ -24,15 +25,14 @@ TABLE = "volumes.csv"
 THICK = 1.5  # times the smallest spacing: an axis beyond it is no ground truth where no table says so
 BIDS_SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "T2star", "inplaneT1", "inplaneT2", "PDT2", "PD", "FLASH", "angio")
 _CONTRASTS = {suffix.lower(): suffix for suffix in BIDS_SUFFIXES} | {"t1": "T1w", "t2": "T2w", "pd": "PDw"}
-_TAIL = re.compile(r"[-_. ](t1\w*|t2\w*|flair|pdw?|inplanet[12]|mprage|(ses|session|visit|run|scan|tp)[-_]?\d+|defaced|brain)$", re.I)
-_NOONE = re.compile(r"(t1\w*|t2\w*|flair|pdw?|mprage|anat|dicom|dcm|nifti|scans?|images?|brain|volumes?|mri?|data|raw|series\d*)$", re.I)
 
 
 @dataclass(frozen=True)
 class Scan:
     """A scan on disk, called `name`: its path below the data's folder. Of one with a `problem` no more than that is known.
 
-    `truth_kji`: the array axes on which it is ground truth at its own spacing; None: nobody says, its spacing tells (`truth`).
+    `truth_kji`: the array axes on which it is ground truth at its own spacing; None: no table says so, its spacing tells (`truth`).
+    `subject_source`: how the subject was found (a key of `subjects.SOURCES`).
     """
 
     path: Path
@@ -42,6 +42,7 @@ class Scan:
     licence: str = ""
     truth_kji: tuple[int, ...] | None = None
     problem: str = ""
+    subject_source: str = ""
 
     def truth(self, spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
         """The axes on which it is ground truth: as stated, else those not thicker than 1.5 times the thinnest."""
@@ -70,12 +71,13 @@ class Scan:
             raise VolumeError(f"{self.path}: {self.problem}")
 
 
-def find_scans(data: str | Path) -> list[Scan]:
+def find_scans(data: str | Path, subject_pattern: str | None = None) -> list[Scan]:
     """The scans that `data` names, sorted by path, or in the order of the list.
 
     A file; a DICOM folder; a folder of volumes, DICOM folders and BIDS datasets at any depth; a CSV with a column `file`; a `.txt`
     with a path a line (both relative to where they lie). A `volumes.csv` in the folder or just above it describes its scans. Absent
-    files are listed, too: reading them says so. Raises `VolumeError` if there is nothing, or a table cannot be read.
+    files are listed, too: reading them says so. `subject_pattern` (see `subjects.guess_subjects`) finds the subjects that no table names.
+    Raises `VolumeError` if there is nothing, or a table cannot be read, `JobError` for a bad pattern.
     """
     data = Path(data)
     if not data.exists():
@@ -95,9 +97,10 @@ def find_scans(data: str | Path) -> list[Scan]:
     if not found:
         raise VolumeError(f"{data}: holds no volume ({', '.join(READABLE)} or a folder of DICOM files)")
     scans, seen = [], set()
-    for path, row, problem in found:
+    subjects = guess_subjects([path for path, _, _ in found], base, subject_pattern)
+    for (path, row, problem), subject in zip(found, subjects, strict=True):
         real = path.resolve()
-        scans.append(_scan(path, base, row, problem or ("listed twice" if real in seen else "")))
+        scans.append(_scan(path, base, row, problem or ("listed twice" if real in seen else ""), subject))
         seen.add(real)
     return scans
 
@@ -205,7 +208,7 @@ def _read_list(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str) -> Scan:
+def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str, guess: Subject) -> Scan:
     row, truth = row or {}, None
     if "truth_axes" in row:  # counted as NIfTI does: I, J, K
         axes = [axis for axis in re.split(r"[,; ]+", row["truth_axes"]) if axis]
@@ -215,8 +218,9 @@ def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str) -> S
             problem = problem or f"truth_axes {row['truth_axes']!r} in its table; some of 0,1,2 (axes I, J, K) are wanted"
     inside = path.is_relative_to(base) and path != base
     name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
-    subject = row.get("subject") or _subject(path, base)
-    return Scan(path, name, subject, row.get("contrast") or _contrast(path), row.get("licence", ""), truth, problem)
+    subject = Subject(row["subject"], "table") if row.get("subject") else guess
+    contrast = row.get("contrast") or _contrast(path)
+    return Scan(path, name, subject.name, contrast, row.get("licence", ""), truth, problem or subject.problem, subject.source)
 
 
 def _stem(path: Path) -> str:
@@ -226,20 +230,3 @@ def _stem(path: Path) -> str:
 
 def _contrast(path: Path) -> str:
     return _CONTRASTS.get(re.split(r"[-_. ]", _stem(path))[-1].lower(), "")
-
-
-def _subject(path: Path, base: Path) -> str:
-    """Whose scan it is, as far as names tell.
-
-    BIDS's sub-..., else a DICOM folder's topmost folder, else the file's name without contrast and session; a name that is nobody's
-    (T1, scan) leaves it to the folder's.
-    """
-    for part in reversed(path.parts):
-        if match := re.match(r"sub-[A-Za-z0-9]+", part):
-            return match[0]
-    above = list(path.relative_to(base).parts[:-1]) if path.is_relative_to(base) and path != base else []
-    stem = _stem(path)
-    while (shorter := _TAIL.sub("", stem)) != stem:
-        stem = shorter
-    names = [*above, path.name, base.name] if path.is_dir() else [stem, *reversed(above), base.name]
-    return next((name for name in names if name and not _NOONE.match(name)), stem)
