@@ -13,7 +13,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from .errors import JobError
 
@@ -25,6 +25,11 @@ Blur = Literal["box", "gaussian", "kspace", "slice-profile", "random"]
 
 DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
 LARGEST_FACTOR = 8
+LARGEST_PATCH = 512  # LR voxels
+LARGEST_COUNT = 1_000_000_000  # of steps
+LARGEST_SEED = 2**63 - 1
+LARGEST_RATE = 1e6  # rates and weights beyond it are slips of the pen
+CONFIG_FORMAT = 2  # of config.json; files without a number are of format 1, which had the key degradation.fwhm
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
 
@@ -43,23 +48,33 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     """
     name = where or cls.__name__
     if not isinstance(data, dict):
-        raise JobError(f"{name}: an object is wanted, not {data!r}")
+        raise JobError(f"{name}: an object is wanted, not {_shown(data)}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    data = {key: value for key, value in data.items() if key not in getattr(cls, "RETIRED", ())}
     for key in data:
         if key not in fields:
-            raise JobError(f"{name}: unknown key {key!r}; known: {', '.join(fields)}")
+            raise JobError(f"{name}: unknown key {_shown(key)}; known: {', '.join(fields)}")
     for key, f in fields.items():
         if key not in data and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise JobError(f"{name}: missing key {key!r}")
     return cls(**{key: _decode(hints[key], value, f"{name}.{key}") for key, value in data.items()})
 
 
+def _shown(value: Any) -> str:
+    """A value in a message: on one line, not too long, without what a terminal could take for a command."""
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, lists within lists within lists
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def _decode(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments:
-            raise JobError(f"{where} is {value!r}; choose from {', '.join(map(str, arguments))}")
+            raise JobError(f"{where} is {_shown(value)}; choose from {', '.join(map(str, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
         for one in arguments:
@@ -67,10 +82,10 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
                 return _decode(one, value, where)
             except JobError:
                 continue
-        raise JobError(f"{where} is {value!r}; {hint} is wanted")
+        raise JobError(f"{where} is {_shown(value)}; {hint} is wanted")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise JobError(f"{where} is {value!r}; a list is wanted")
+            raise JobError(f"{where} is {_shown(value)}; a list is wanted")
         if Ellipsis in arguments:
             return tuple(_decode(arguments[0], item, where) for item in value)
         if len(value) != len(arguments):
@@ -78,18 +93,23 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return tuple(_decode(one, item, where) for one, item in zip(arguments, value, strict=True))
     if origin is dict:
         if not isinstance(value, dict):
-            raise JobError(f"{where} is {value!r}; an object is wanted")
+            raise JobError(f"{where} is {_shown(value)}; an object is wanted")
         return value
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, where)
     if hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise JobError(f"{where} is a number of {len(bin(value)) - 2} bits; too large") from None
+    if hint is int and isinstance(value, int) and abs(value) > LARGEST_SEED:
+        raise JobError(f"{where} is {_shown(value)}; at most {LARGEST_SEED}")
     if hint is type(None):
         hint = types.NoneType
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise JobError(f"{where} is {value!r}; {getattr(hint, '__name__', hint)} is wanted")
+        raise JobError(f"{where} is {_shown(value)}; {getattr(hint, '__name__', hint)} is wanted")
     return value
 
 
@@ -160,17 +180,31 @@ class DiscriminatorConfig:
     patch: tuple[int, int, int] = (48, 48, 48)
 
     def __post_init__(self) -> None:
-        _check(self.features >= 1 and self.dense >= 1, f"features {self.features}, dense {self.dense}: at least 1")
-        _check(min(self.patch) >= 1, f"patch {self.patch}: at least 1 voxel along each axis")
+        _check(
+            1 <= self.features <= 1024 and 1 <= self.dense <= 65536,
+            f"features {self.features} (1 to 1024), dense {self.dense} (1 to 65536)",
+        )
+        _check(0 <= self.slope < 1, f"discriminator.slope {self.slope}: 0 to below 1")
+        _check(
+            min(self.patch) >= 1 and max(self.patch) <= 8 * LARGEST_PATCH,
+            f"patch {self.patch}: 1 to {8 * LARGEST_PATCH} voxels along each axis",
+        )
 
 
 @dataclass(frozen=True)
 class DegradationConfig:
-    """What a model was trained for: the kind of blur, its widths (LR voxels), the noise (share of the head's P99)."""
+    """What a model was trained for: the kind of blur, and the noise (share of the head's P99). `slice-profile` is what `fit` does.
+
+    Files of before had a key `fwhm`, which nothing read: it is passed over.
+    """
+
+    RETIRED: ClassVar[tuple[str, ...]] = ("fwhm",)
 
     kind: Blur = "random"
-    fwhm: float | None = None
     noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.noise <= 1, f"degradation.noise {self.noise}: a share, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -182,6 +216,7 @@ class TrainConfig:
 
     `validation_share` of the subjects of `data` (drawn by `seed`) are kept for validation where `validation` names no other scans.
     `init` names a checkpoint (shipped or file) whose weights the generator starts from, as far as its layers are the same.
+    `subject_pattern` is a regular expression with one group that finds the subject in a scan's path below `data`.
     """
 
     data: str
@@ -217,35 +252,65 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     preset: str = "fast"
     init: str | None = None
+    subject_pattern: str | None = None
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 0 and self.gan_steps >= 0, f"steps {self.steps} + {self.gan_steps}: none may be negative")
+        count = LARGEST_COUNT
+        _check(0 <= self.steps <= count and 0 <= self.gan_steps <= count, f"steps {self.steps} + {self.gan_steps}: each 0 to {count}")
         _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
-        _check(self.batch >= 1 and self.patch >= 4, f"batch {self.batch} (>= 1), patch {self.patch} (>= 4)")
+        _check(0 <= self.seed <= LARGEST_SEED, f"seed {self.seed}: 0 to {LARGEST_SEED}")
+        _check(
+            1 <= self.batch <= 65536 and 4 <= self.patch <= LARGEST_PATCH,
+            f"batch {self.batch} (1 to 65536), patch {self.patch} (4 to {LARGEST_PATCH})",
+        )
+        _check(8 <= self.validation_box <= 4096, f"validation_box {self.validation_box}: 8 to 4096 voxels")
         _check(0 <= self.ema < 1, f"ema {self.ema}: 0 to below 1")
         _check(0 <= self.validation_share < 1, f"validation_share {self.validation_share}: 0 to below 1")
         _check(not (self.validation and self.validation_share), "validation and validation_share: one of them, not both")
         _check(0 <= self.label_smoothing < 0.5, f"label_smoothing {self.label_smoothing}: 0 to below 0.5")
         _check(0 <= self.unknown_blur <= 1, f"unknown_blur {self.unknown_blur}: a share, 0 to 1")
         for name in ("learning_rate", "gan_learning_rate", "discriminator_learning_rate", "gradient_clip"):
-            _check(getattr(self, name) > 0, f"{name} {getattr(self, name)}: above 0")
+            value, most = getattr(self, name), math.inf if name == "gradient_clip" else LARGEST_RATE
+            _check(
+                0 < value <= most and math.isfinite(value), f"{name} {value}: a number above 0" + f", at most {most:g}" * (most < math.inf)
+            )
         for name in ("content_weight", "adversarial_weight", "gradient_difference_weight", "r1_weight", "mtf_error"):
-            _check(getattr(self, name) >= 0, f"{name} {getattr(self, name)}: 0 or more")
+            value = getattr(self, name)
+            _check(0 <= value <= LARGEST_RATE, f"{name} {value}: 0 or more, at most {LARGEST_RATE:g}")
         last = self.batch * math.prod(-(-self.patch * f // DISCRIMINATOR_STRIDE) for f in self.generator.factors)
         _check(
             not self.gan_steps or self.discriminator.norm == "none" or last > 1,
             f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; larger ones are wanted",
         )
-        _check(min(self.validate_every, self.save_every, self.r1_every) >= 1, "every interval is at least 1")
+        for name in ("validate_every", "save_every", "r1_every"):
+            _check(1 <= getattr(self, name) <= count, f"{name} {getattr(self, name)}: an interval of 1 to {count} steps")
 
 
 def read_train_config(path: str | Path) -> TrainConfig:
     """A run's config.json; raises `JobError` naming the file where it cannot be read or is none."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JobError(f"{path}: not a readable configuration ({error})") from None
+    data = read_json(path)
+    if isinstance(data, dict):
+        version = data.pop("format_version", 1)
+        if version not in range(1, CONFIG_FORMAT + 1):
+            raise JobError(
+                f"{path}: format version {_shown(version)}; this program reads 1 to {CONFIG_FORMAT}. A newer one wrote it: use that"
+            )
     return from_json(TrainConfig, data, str(path))
+
+
+def train_config_text(config: TrainConfig) -> str:
+    """The text of a config.json, which `read_train_config` reads back."""
+    return json.dumps({"format_version": CONFIG_FORMAT, **to_json(config)}, indent=1) + "\n"
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON of a file. Raises `JobError` naming the file where it cannot be read, is not JSON, or is nested too deeply."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise JobError(f"{path}: not readable JSON ({' '.join(str(error).split())[:200]})") from None
 
 
 PRESETS = ("paper", "fast", "large")

@@ -163,7 +163,7 @@ def fit(job: FitJob, report: Report, cancelled: Callable[[], bool] = lambda: Fal
     scan = next(iter(find_scans(source)))
     sha256 = hashlib.sha256(volume.array.tobytes()).hexdigest() if source.is_dir() else file_hash(source)
     config = TrainConfig(
-        str(source), str(run), generator=generator, degradation=DegradationConfig("slice-profile", round(slices.width, 4)),
+        str(source), str(run), generator=generator, degradation=DegradationConfig("slice-profile"),
         steps=job.steps or 1, gan_steps=0, batch=BATCH, patch=_patch_size(slices, laid), learning_rate=LEARNING_RATE, save_every=50,
         seed=job.seed, device=job.device, precision=job.precision, init=init,
     )  # fmt: skip

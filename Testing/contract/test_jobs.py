@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+from pathlib import Path
 
 import pytest
 
-from SRGAN3DLib.contract.configs import GeneratorConfig, TrainConfig, from_json, preset, to_json, training_preset
+from SRGAN3DLib.contract.configs import (
+    DegradationConfig,
+    GeneratorConfig,
+    TrainConfig,
+    from_json,
+    preset,
+    read_train_config,
+    to_json,
+    train_config_text,
+    training_preset,
+)
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.contract.events import Done, Failed, Log, Progress, from_line, one_line, to_line
 from SRGAN3DLib.contract.jobs import (
@@ -98,11 +110,54 @@ def test_events_are_one_line_each(event: object) -> None:
 
 
 def test_numbers_keep_their_kind() -> None:
-    whole = from_json(TrainConfig, {"data": "d", "out": "o", "learning_rate": 1, "degradation": {"fwhm": 1}})
-    assert isinstance(whole.learning_rate, float) and isinstance(whole.degradation.fwhm, float)
-    assert from_json(TrainConfig, {"data": "d", "out": "o", "degradation": {"fwhm": None}}).degradation.fwhm is None
+    whole = from_json(TrainConfig, {"data": "d", "out": "o", "learning_rate": 1, "degradation": {"noise": 0}})
+    assert isinstance(whole.learning_rate, float) and isinstance(whole.degradation.noise, float)
     with pytest.raises(JobError, match=r"RUN/config\.json\.seed is 'x'"):
         from_json(TrainConfig, {"data": "d", "out": "o", "seed": "x"}, "RUN/config.json")
+
+
+@pytest.mark.parametrize("fwhm", [None, 1, 2.5])
+def test_a_key_that_nothing_read_is_passed_over(fwhm: float | None) -> None:
+    """Checkpoints and config.json of before have `degradation.fwhm`."""
+    old = from_json(TrainConfig, {"data": "d", "out": "o", "degradation": {"kind": "box", "fwhm": fwhm, "noise": 0.0}})
+    assert old == TrainConfig("d", "o", degradation=DegradationConfig("box")) and "fwhm" not in to_json(old)["degradation"]
+
+
+NONSENSE: tuple[tuple[str, object], ...] = (
+    *((name, value) for name in ("learning_rate", "gradient_clip", "ema", "mtf_error") for value in (math.nan, math.inf, -1.0)),
+    *((name, 10**400) for name in ("learning_rate", "steps", "seed", "batch")),
+    ("seed", -1), ("seed", 2**64), ("steps", -1), ("gan_steps", 10**12), ("patch", 10**6), ("validation_box", 0), ("r1_every", 0),
+    ("learning_rate", 1e300), ("save_every", -5), ("degradation", {"noise": math.nan}), ("discriminator", {"features": 10**9}),
+    ("discriminator", {"slope": math.nan}), ("generator", {"slope": math.nan}), ("generator", {"features": 10**30}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), NONSENSE, ids=lambda value: str(value)[:20])
+def test_numbers_outside_their_range(name: str, value: object) -> None:
+    """Also as JSON, where 1e400 is infinity and NaN a word."""
+    for data in ({name: value}, json.loads(json.dumps({name: value}))):
+        with pytest.raises(JobError) as caught:
+            from_json(TrainConfig, {"data": "d", "out": "o", **data}, "config.json")
+        assert len(str(caught.value)) < 300
+    with pytest.raises(JobError):
+        from_json(TrainConfig, json.loads('{"data": "d", "out": "o", "learning_rate": 1e400}'))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000, "[]", '"x"', "null", '{"format_version": 3}', '{"format_version": []}'])
+def test_a_configuration_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(JobError, match=r"config\.json"):
+        read_train_config(tmp_path / "config.json")
+    with pytest.raises(JobError, match="cannot be read"):
+        read_train_config(tmp_path)
+
+
+def test_a_configuration_survives_its_file(tmp_path: Path) -> None:
+    config = training_preset("paper", "d", "o")
+    (tmp_path / "config.json").write_text(train_config_text(config))
+    assert read_train_config(tmp_path / "config.json") == config
+    (tmp_path / "config.json").write_text(json.dumps(to_json(config)))  # as format 1 was written
+    assert read_train_config(tmp_path / "config.json") == config
 
 
 def test_the_channels_a_network_takes() -> None:
