@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.physics.interpolation import interpolate
@@ -37,14 +38,33 @@ TAGS = {  # of a step's figures, in TensorBoard
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, up to a torn one; none where there is no log."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    """The whole lines of a log, without a torn last one; none where there is no log. Raises `JobError` naming a line that is damaged."""
+    try:
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise JobError(f"{path}: cannot be read ({error.strerror or error})") from None
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+            rows.append(_row(line, rows[-1]["step"] if rows else 0))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"}"):  # the run was killed while it wrote
+                break
+            reason = " ".join(str(error).split())[:100]
+            raise JobError(f"{path}: line {number} is damaged ({reason}); mend it, or move the file away: the state does not need it") from None
     return rows
+
+
+def _row(line: bytes, after: int) -> dict[str, Any]:
+    """A line's figures: a step after `after`, numbers, and gains by case. Raises `ValueError`, `KeyError`, `TypeError`."""
+    row: dict[str, Any] = json.loads(line.decode("utf-8"))
+    if not isinstance(row["step"], int) or isinstance(row["step"], bool) or row["step"] <= after:
+        raise ValueError(f"step {ascii(row['step'])[:40]} after {after}")
+    for name, value in row.items():
+        for one in value.values() if name == "gains" else [value]:
+            if not isinstance(one, int | float):
+                raise ValueError(f"{ascii(name)[:40]} is no number")
+    return row
 
 
 def open_log(path: Path, step: int) -> IO[str]:

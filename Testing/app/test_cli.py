@@ -312,7 +312,8 @@ def test_blend_and_a_pair(model: str, tmp_path: Path, small_head: np.ndarray, ca
 
 def test_every_rate_and_weight_of_training_has_an_option() -> None:
     """What is given wins over the preset and over --config; what is not keeps its value."""
-    from SRGAN3DLib.app.cli import RATES_AND_WEIGHTS, _parser
+    from SRGAN3DLib.app.cli import _parser
+    from SRGAN3DLib.app.training_options import RATES_AND_WEIGHTS
 
     values = {name: round(0.01 * (1 + index), 2) for index, name in enumerate(RATES_AND_WEIGHTS)}
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
