@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from SRGAN3DLib import __version__
@@ -21,9 +22,11 @@ from SRGAN3DLib.contract.jobs import (
     BlendJob,
     DemoJob,
     EvaluateJob,
+    FitJob,
     Job,
     ModelsJob,
     SuperResolveJob,
+    TrainJob,
     parse_factors,
 )
 from SRGAN3DLib.contract.model_choice import AUTO
@@ -46,8 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
             return serve()
         job = args.make(args)
-        _stop_on_terminate()
-        return _run(job, args)
+        return _run(job, args, _take_signals(ask_first=isinstance(job, TrainJob | FitJob)))
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
@@ -61,12 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         return failure.exit_code
 
 
-def _run(job: Job, args: argparse.Namespace) -> int:
+def _run(job: Job, args: argparse.Namespace, cancelled: Callable[[], bool]) -> int:
     from .console import Console, print_result
     from .run import run
 
     with Console(quiet=getattr(args, "quiet", False)) as console:
-        info = run(job, console.report)
+        info = run(job, console.report, cancelled)
     if not Ranks.here().first:  # the first rank prints for all
         return 0
     if args.json:
@@ -81,13 +83,24 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _stop_on_terminate() -> None:
-    """A polite kill ends like Ctrl-C: temporary files go, exit code 130."""
+def _take_signals(ask_first: bool) -> Callable[[], bool]:
+    """Ctrl-C and a polite kill end the work with exit code 130; returns whether one of them has come.
+
+    With `ask_first` the first one asks the work to save its state and stop; the second ends it at once, as the first one else does.
+    """
+    count = 0
 
     def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+        nonlocal count
+        count += 1
+        if not ask_first or count > 1:
+            raise KeyboardInterrupt
+        _say("srgan3d: stopping; the state is being saved (once more to stop at once)")
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    return lambda: count > 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,7 +52,7 @@ def run(
     if isinstance(job, TrainJob):
         from SRGAN3DLib.training.trainer import Trainer
 
-        return Trainer(job.config, report).fit(cancelled)
+        return Trainer(job.config, report, cancelled=cancelled).fit(cancelled)
     if isinstance(job, FitJob):
         from SRGAN3DLib.training.fit import fit
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,19 +55,19 @@ class TrainingSet:
     cases: Sequence[Case] = ()
     notes: Sequence[str] = ()  # what is worth a warning
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, cancelled: Callable[[], bool] = lambda: False):
         self.config = config
         self.volumes: list[TrainingVolume] = []
         self.skipped: list[tuple[Path, str]] = []
         self._grids: dict[Path, Geometry] = {}
-        members = [self._member(scan, "data") for scan in find_scans(config.data)]
+        members = [self._member(scan, "data") for scan in find_scans(config.data, config.subject_pattern)]
         if config.validation:
-            members += [self._member(scan, "validation") for scan in find_scans(config.validation)]
+            members += [self._member(scan, "validation") for scan in find_scans(config.validation, config.subject_pattern)]
         self.split = Split(members, Path(config.out) / SPLIT, config.seed, config.validation_share)
         self._check_memory()
-        self.split.try_each("train", self._add)
+        self.split.try_each("train", self._add, cancelled)
         self._check_some("train", config.data, "training")
-        self.split.try_each("validation", self._add_cases)
+        self.split.try_each("validation", self._add_cases, cancelled)
         if config.validation or config.validation_share:
             self._check_some("validation", config.validation or config.data, "validation")
         sizes = np.sqrt([len(volume.corners) for volume in self.volumes])
@@ -77,6 +77,10 @@ class TrainingSet:
         """RUN/split.json, where the run begins."""
         if self.split is not None:
             self.split.write()
+
+    def subjects_table(self) -> list[str]:
+        """Lines that show whose scans these are, and on which side of the split."""
+        return self.split.table() if self.split is not None else []
 
     def _member(self, scan: Scan, source: str) -> Member:
         """Its role as far as its header tells."""

@@ -51,18 +51,20 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if number == len(lines) and not line.endswith(b"}"):  # the run was killed while it wrote
                 break
             reason = " ".join(str(error).split())[:100]
-            raise JobError(f"{path}: line {number} is damaged ({reason}); mend it, or move the file away: the state does not need it") from None
+            raise JobError(
+                f"{path}: line {number} is damaged ({reason}); mend it, or move the file away: the state does not need it"
+            ) from None
     return rows
 
 
 def _row(line: bytes, after: int) -> dict[str, Any]:
     """A line's figures: a step after `after`, numbers, and gains by case. Raises `ValueError`, `KeyError`, `TypeError`."""
     row: dict[str, Any] = json.loads(line.decode("utf-8"))
-    if not isinstance(row["step"], int) or isinstance(row["step"], bool) or row["step"] <= after:
+    if not isinstance(row["step"], int) or isinstance(row["step"], bool) or not after < row["step"] < 2**62:
         raise ValueError(f"step {ascii(row['step'])[:40]} after {after}")
     for name, value in row.items():
         for one in value.values() if name == "gains" else [value]:
-            if not isinstance(one, int | float):
+            if not isinstance(one, float) and (not isinstance(one, int) or abs(one) >= 2**62):
                 raise ValueError(f"{ascii(name)[:40]} is no number")
     return row
 

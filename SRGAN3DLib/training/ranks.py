@@ -124,6 +124,16 @@ class Ranks:
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def any(self, flag: bool, device: Any) -> bool:
+        """Whether one of the ranks says so; all of them get the same answer, so that they stop at the same step."""
+        if self.world == 1:
+            return flag
+        import torch
+
+        share = torch.tensor([float(flag)], device=device)
+        self.average([share])
+        return bool(share.item() > 0)
+
     def gather(self, items: Sequence[T]) -> list[T]:
         """The lists that `share` dealt out, put together in their first order, on every rank."""
         if self.world == 1:

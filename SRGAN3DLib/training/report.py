@@ -19,11 +19,14 @@ from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.physics.interpolation import interpolate
 from SRGAN3DLib.volumes.files import whole_file, write_text
+from SRGAN3DLib.volumes.subjects import SOURCES
 
 from .log import read_log
+from .run_folder import CONFIG, CURVES, METRICS, MODEL, REPORT, SHARP_MODEL, SPLIT, VALIDATION
+from .split import read_split
 from .validation import super_resolve, validation_cases
 
-MODELS = {"SR": "model.safetensors", "SR sharp": "model-sharp.safetensors"}
+MODELS = {"SR": MODEL, "SR sharp": SHARP_MODEL}
 COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b3294")
 SMOOTH = 50  # the running mean in the curves goes over so small a part of them
 
@@ -32,17 +35,17 @@ def write_report(run: str | Path) -> Path:
     """Write RUN/report.md and the PNGs it shows; returns its path. Raises `JobError` for a folder without a run."""
     run = Path(run)
     try:
-        config = read_train_config(run / "config.json")
+        config = read_train_config(run / CONFIG)
     except JobError as error:
         raise JobError(f"{run}: not the folder of a training run ({error})") from None
-    steps, validations = read_log(run / "metrics.jsonl"), read_log(run / "validation.jsonl")
+    steps, validations = read_log(run / METRICS), read_log(run / VALIDATION)
     lines = [f"# Training run {run.resolve().name}", "", *_what(config, steps), *_data(run, config)]
     if steps:
-        _curves(run / "curves.png", config, steps, validations)
-        lines += ["## Curves", "", "![loss, gain and discriminator by step](curves.png)", ""]
+        _curves(run / CURVES, config, steps, validations)
+        lines += ["## Curves", "", f"![loss, gain and discriminator by step]({CURVES})", ""]
     lines += [*_table(config, validations), *_pictures(run, config)]
-    write_text(run / "report.md", "\n".join(lines).rstrip() + "\n")
-    return run / "report.md"
+    write_text(run / REPORT, "\n".join(lines).rstrip() + "\n")
+    return run / REPORT
 
 
 def _what(config: TrainConfig, steps: list[dict[str, Any]]) -> list[str]:
@@ -61,7 +64,7 @@ def _what(config: TrainConfig, steps: list[dict[str, Any]]) -> list[str]:
         more = f"label smoothing {config.label_smoothing:g}, R1 {config.r1_weight:g}"
         lines.append(f"- GAN stage: {config.gan_steps} steps, adversarial weight {config.adversarial_weight:g}, rates {rates}, {more}")
     if steps:
-        spent, waited = (max(1e-9, sum(row[key] for row in steps)) for key in ("seconds", "waited"))
+        spent, waited = (max(1e-9, sum(row.get(key, 0) for row in steps)) for key in ("seconds", "waited"))
         speed = len(steps) * config.batch * config.patch**3 * int(np.prod(g.factors)) / (spent + waited)
         reached = f"step {steps[-1]['step']} of {config.steps + config.gan_steps} reached"
         lines.append(f"- {reached}; {speed:.3g} HR voxels/s, {100 * waited / (spent + waited):.1f} % of the time spent waiting for data")
@@ -75,10 +78,28 @@ def _data(run: Path, config: TrainConfig) -> list[str]:
         return []
     lines = ["## Data", "", "| training scan | subject | licence |", "|---|---|---|"]
     for entry in Checkpoint.load(path).header.training_data:
-        lines += [f"| {entry['file']} | {entry['subject']} | {entry['licence'] or 'not stated'} |"]
-    split = " The split by subject is in [split.json](split.json)." if (run / "split.json").exists() else ""
-    judged = f"Validation: `{Path(config.validation).name}`." if config.validation else "No validation folder."
-    return [*lines, "", judged + split, ""]
+        lines += [f"| {_cell(entry.get('file'))} | {_cell(entry.get('subject'))} | {_cell(entry.get('licence')) or 'not stated'} |"]
+    judged = f"Validation: `{_cell(Path(config.validation).name)}`." if config.validation else "No validation folder."
+    if not (run / SPLIT).exists():
+        return [*lines, "", judged, ""]
+    lines += ["", f"{judged} The split by subject is in [split.json](split.json).", "", *_subjects(run)]
+    return [*lines, ""]
+
+
+def _subjects(run: Path) -> list[str]:
+    """Who is on which side of the split, and how the names were found."""
+    by_subject: dict[tuple[str, str, str], int] = {}
+    for row in read_split(run / SPLIT).values():
+        if row["role"] != "skipped":
+            key = (row["role"], row.get("subject", ""), SOURCES.get(row.get("subject_from", ""), ""))
+            by_subject[key] = by_subject.get(key, 0) + 1
+    lines = ["| subject | side | scans | known from |", "|---|---|---|---|"]
+    return lines + [f"| {_cell(subject)} | {role} | {count} | {source} |" for (role, subject, source), count in by_subject.items()]
+
+
+def _cell(text: Any) -> str:
+    """A text of a file, made safe for a table: one line, no bars."""
+    return " ".join(str(text or "").split()).replace("|", "\\|")
 
 
 def _curves(path: Path, config: TrainConfig, steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> None:
@@ -134,7 +155,7 @@ def _table(config: TrainConfig, validations: list[dict[str, Any]]) -> list[str]:
     content = [row for row in validations if kinds and row["step"] <= config.steps]
     shown = []
     if content:
-        shown.append(("best of the content stage", max(content, key=lambda row: np.mean([row[f"gain_{kind}"] for kind in kinds]))))
+        shown.append(("best of the content stage", max(content, key=lambda row: _mean_gain(row, kinds))))
     if kinds and validations[-1]["step"] > config.steps:
         shown.append(("after the GAN stage", validations[-1]))
     if not shown:
@@ -143,14 +164,19 @@ def _table(config: TrainConfig, validations: list[dict[str, Any]]) -> list[str]:
     lines = ["## Validation", "", head, "|---|---|---|---|---|---|---|---|---|"]
     for title, row in shown:
         for kind in kinds:
-            worst = min((g for case, g in row["gains"].items() if case.endswith(f" {kind}")), default=float("nan"))
+            worst = min((g for case, g in row.get("gains", {}).items() if case.endswith(f" {kind}")), default=float("nan"))
             names = [f"{name}_{kind}" for name in ("ssim", "gradient_ratio", "high_band_ratio")]
             rest = [f"{row[name]:.3f}" if name in row else "" for name in names]
             psnr = f"{row[f'psnr_{kind}']:.2f}" if f"psnr_{kind}" in row else ""
-            figures = f"{row[f'gain_{kind}']:+.2f} | {worst:+.2f} | {psnr} | {' | '.join(rest)}"
+            figures = f"{row.get(f'gain_{kind}', float('nan')):+.2f} | {worst:+.2f} | {psnr} | {' | '.join(rest)}"
             lines.append(f"| {title} | {row['step']} | {kind} | {figures} |")
     note = f"Central box of {config.validation_box} voxels of every scan; gain over the best of linear, cubic B-spline and Lanczos-3."
     return [*lines, "", note + " Choosing the step on these scans makes the figures a little kind to the model.", ""]
+
+
+def _mean_gain(row: dict[str, Any], kinds: list[str]) -> float:
+    gains = [row.get(f"gain_{kind}", -np.inf) for kind in kinds]
+    return float(np.mean(gains))
 
 
 def _pictures(run: Path, config: TrainConfig) -> list[str]:

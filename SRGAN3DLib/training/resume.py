@@ -59,7 +59,9 @@ def _check_state_is_there(run: Path, step: int | None, old: TrainConfig) -> None
     if step is None:
         rows = read_log(run / METRICS)
         if rows and rows[-1]["step"] >= 2 * old.save_every:
-            raise JobError(f"{run / STATE}: is gone, though the run had reached step {rows[-1]['step']}; put it back, or give --out another folder")
+            raise JobError(
+                f"{run / STATE}: is gone, though the run had reached step {rows[-1]['step']}; put it back, or give --out another folder"
+            )
 
 
 def _check_steps(run: Path, config: TrainConfig, old: TrainConfig, step: int) -> None:
@@ -70,8 +72,8 @@ def _check_steps(run: Path, config: TrainConfig, old: TrainConfig, step: int) ->
     if config.steps > old.steps and step > old.steps:
         gan = config.steps + config.gan_steps - old.steps
         raise JobError(
-            f"{run}: this run was begun with {was} (now {now}), and it is in its GAN stage (step {step}): its {old.steps} content steps stay; "
-            f"for as many steps in all give --gan-steps {gan}, too"
+            f"{run}: this run was begun with {was} (now {now}), and it is in its GAN stage (step {step}), so that its "
+            f"{old.steps} content steps stay; for as many steps in all give --gan-steps {gan}, too"
         )
 
 

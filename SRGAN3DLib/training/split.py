@@ -1,6 +1,6 @@
 """Who is trained on, who judges: every scan with its role, split by subject, never by patch; RUN/split.json keeps it.
 
-Once written the split rules: what came later is not used, and a scan that went or changed stops the run before its first step.
+Once written, the split rules: scans that came later are not used, and a scan that went or changed stops the run before its first step.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.errors import SRGAN3DError, VolumeError
+from SRGAN3DLib.contract.configs import read_json
+from SRGAN3DLib.contract.errors import Cancelled, JobError, VolumeError
 from SRGAN3DLib.volumes.files import write_text
 from SRGAN3DLib.volumes.scans import Scan
+from SRGAN3DLib.volumes.subjects import SOURCES
 
-NAME = "split.json"
+from .run_folder import SPLIT
+
+NAME = SPLIT
+ROLES = ("train", "validation", "skipped")
+SHOWN_SUBJECTS, SHOWN_FILES = 40, 3  # of the table that is printed; split.json has all
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,13 @@ class Split:
     def of(self, role: str) -> list[Member]:
         return [member for member in self.members if member.role == role]
 
-    def try_each(self, role: str, use: Callable[[Scan], None]) -> None:
+    def try_each(self, role: str, use: Callable[[Scan], None], cancelled: Callable[[], bool] = lambda: False) -> None:
         """Call `use` with the role's scans; one that raises is skipped with the reason, or stops a run that had used it before."""
         for index, member in enumerate(self.members):
             if member.role != role:
                 continue
+            if cancelled():
+                raise Cancelled("stopped while the scans were read; nothing has been trained since the last saved state")
             try:
                 use(member.scan)
             except VolumeError as error:
@@ -74,6 +82,7 @@ class Split:
                 "source": member.source,
                 "file": member.scan.name,
                 "subject": member.scan.subject,
+                "subject_from": member.scan.subject_source,
                 "contrast": member.scan.contrast,
                 "bytes": member.scan.size(),
                 "role": member.role,
@@ -84,6 +93,28 @@ class Split:
         subjects = {role: sorted({m.scan.subject for m in self.of(role)}) for role in ("train", "validation")}
         whole = {"seed": self.seed, "validation_share": self.share, "subjects": subjects, "files": rows}
         write_text(self.path, json.dumps(whole, indent=1) + "\n")
+
+    def table(self) -> list[str]:
+        """Lines for a person: each subject with its role, its number of scans, how its name was found, and its first files."""
+        by_subject: dict[tuple[str, str], list[Member]] = {}
+        for member in self.members:
+            if member.role != "skipped":
+                by_subject.setdefault((member.role, member.scan.subject), []).append(member)
+        sources = {member.scan.subject_source for member in self.members if member.role != "skipped"} & SOURCES.keys()
+        count = {role: len({m.scan.subject for m in self.of(role)}) for role in ("train", "validation")}
+        found = "; ".join(SOURCES[source] for source in SOURCES if source in sources)
+        lines = [
+            f"{count['train']} subjects for training, {count['validation']} for validation" + (f" (known from: {found})" if found else "")
+        ]
+        for (role, subject), members in list(by_subject.items())[:SHOWN_SUBJECTS]:
+            files = ", ".join(member.scan.name for member in members[:SHOWN_FILES])
+            more = f" and {len(members) - SHOWN_FILES} more" if len(members) > SHOWN_FILES else ""
+            lines.append(f"  {subject}  {role}  {files}{more}")
+        if len(by_subject) > SHOWN_SUBJECTS:
+            lines.append(f"  ... and {len(by_subject) - SHOWN_SUBJECTS} more subjects, in {self.path}")
+        if sources & {"file", "folder", "person"}:
+            lines.append("if one person stands here under two names, say --subject-pattern, or give a table with a column subject")
+        return lines
 
     def _keep_apart(self) -> None:
         """No subject, and no file, on both sides: what judges is left out of training."""
@@ -99,7 +130,8 @@ class Split:
         subjects = sorted({member.scan.subject for member in self.of("train")})
         if len(subjects) < 2:
             found = f"all scans fit for training are of {subjects[0]!r}" if subjects else "no scan is fit for training"
-            raise VolumeError(f"--validation-share {self.share:g} needs two subjects; {found}: name them in a CSV, or give --validation")
+            say = "say --subject-pattern, name them in a CSV, or give --validation"
+            raise VolumeError(f"--validation-share {self.share:g} needs two subjects; {found}: {say}")
         count = min(len(subjects) - 1, max(1, round(self.share * len(subjects))))
         chosen = set(np.random.default_rng(self.seed).permutation(subjects)[:count].tolist())
         self.members = [replace(m, role="validation") if m.role == "train" and m.scan.subject in chosen else m for m in self.members]
@@ -122,13 +154,28 @@ class Split:
                 raise VolumeError(f"{place}: {why} since the run began ({self.path}); put it back, or give --out another folder")
         for index, member in enumerate(self.members):
             row = old.get(member.key, {"role": "skipped", "reason": f"{member.scan.path}: new since the run began, not used ({self.path})"})
-            self.members[index] = replace(member, role=row["role"], reason=row["reason"])
+            subject = row.get("subject", member.scan.subject)
+            scan = replace(member.scan, subject=subject, subject_source=row.get("subject_from", member.scan.subject_source))
+            self.members[index] = replace(member, scan=scan, role=row["role"], reason=row["reason"])
 
 
 def read_split(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of a split.json by (source, file)."""
+    """The rows of a split.json by (source, file). Raises `JobError` where it is damaged."""
+    remedy = "put a copy of it back, or give --out another folder"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["files"]
-        return {(row["source"], row["file"]): {key: row[key] for key in ("source", "file", "bytes", "role", "reason")} for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SRGAN3DError(f"{path}: not a readable split ({error}); give --out another folder") from None
+        rows = read_json(path)["files"]
+        found = {}
+        for row in rows:
+            texts = [row[name] for name in ("source", "file", "role", "reason")] + [
+                row.get(name, "") for name in ("subject", "subject_from")
+            ]
+            if not all(isinstance(text, str) for text in texts) or row["role"] not in ROLES or row["source"] not in ("data", "validation"):
+                raise ValueError(f"a row of role {ascii(row['role'])[:40]}")
+            if not isinstance(row["bytes"], int):
+                raise ValueError(f"bytes {ascii(row['bytes'])[:40]}")
+            found[row["source"], row["file"]] = row
+        return found
+    except JobError as error:
+        raise JobError(f"{path}: not a readable split ({error}); {remedy}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise JobError(f"{path}: not a readable split ({ascii(str(error))[:200]}); {remedy}") from None

@@ -9,11 +9,10 @@ the GAN stage · report.md what came of it. Under `torchrun` the ranks share eve
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.configs import TrainConfig, read_train_config, to_json
+from SRGAN3DLib.contract.configs import TrainConfig, to_json, train_config_text
 from SRGAN3DLib.contract.errors import Cancelled, DeviceError, JobError, ResourceError, SRGAN3DError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.evaluation.metrics import sharpness
@@ -43,6 +42,9 @@ from .losses import adversarial_loss, content_loss, discriminator_loss, gradient
 from .rank_norm import over_ranks
 from .ranks import Ranks
 from .report import write_report
+from .resume import continued
+from .run_folder import CONFIG, STATE
+from .run_lock import RunLock, check_free
 from .validation import score, summary, super_resolve
 
 WARM_UP = 300
@@ -54,9 +56,18 @@ class Trainer:
 
     layout = torch.channels_last_3d  # twice as fast as contiguous (benchmarks/bench_training.py)
 
-    def __init__(self, config: TrainConfig, report: Report = lambda event: None, data: TrainingSet | None = None):
-        self.config, self.run, self.ranks = config, Path(config.out), Ranks.here()
+    def __init__(
+        self, config: TrainConfig, report: Report = lambda event: None, data: TrainingSet | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ):  # fmt: skip
+        """Read the scans, or take `data`; `cancelled` may end that. Raises `JobError` where RUN is in use, or of another configuration."""
+        self.run, self.ranks = Path(config.out), Ranks.here()
         self.report = report if self.ranks.first else lambda event: None
+        if self.ranks.first:
+            check_free(self.run)
+        if data is None and config.degradation.kind == "slice-profile":
+            raise JobError("degradation slice-profile: is what `fit` does to one scan; choose random, gaussian, box or kspace to train")
+        self.config = config = continued(self.run, config)
         if config.batch % self.ranks.world:
             raise JobError(f"batch {config.batch}: {self.ranks.world} ranks cannot share it evenly")
         choice = choose(self.ranks.device(config.device), config.precision)
@@ -64,10 +75,14 @@ class Trainer:
             raise DeviceError(f"precision fp16 on {choice.device}: training in fp16 needs a CUDA device; use auto, bf16 or fp32")
         self.device, self.dtype = choice.device, choice.dtype
         self.ranks.join(self.device)
-        self.data = TrainingSet(config) if data is None else data
+        self.data = TrainingSet(config, cancelled) if data is None else data
         if self.ranks.first:
-            self._prepare_folder()
-            self.data.write_split()
+            make_folder(self.run)
+            with RunLock(self.run):
+                write_text(self.run / CONFIG, train_config_text(config))
+                self.data.write_split()
+            for line in self.data.subjects_table():
+                self.report(Log(line))
         for path, reason in self.data.skipped:
             self.report(Log(f"skipped {path.name}: {reason}"))
         for note in self.data.notes:
@@ -76,13 +91,14 @@ class Trainer:
         self.guard = LossGuard()
         self.log: TrainingLog | None = None
         self.step, self.saved, self.best_gain = 0, 0, -math.inf
+        self.validation_due = False  # the last step was interrupted before its validation
         self.total = config.steps + config.gan_steps
 
     def _make_networks(self) -> None:
         config = self.config
         torch.manual_seed(config.seed)
         self.generator = self._place(Generator(config.generator))
-        if config.init:
+        if config.init and not (self.run / STATE).exists():  # a run that goes on has its own weights
             fresh = Checkpoint.load(config.init).start(self.generator)
             self.report(Log(f"started from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else "")))
         self.ema = self._place(Generator(config.generator)).eval()
@@ -98,27 +114,11 @@ class Trainer:
         network = over_ranks(network) if self.ranks.world > 1 else network
         return network.to(self.device, memory_format=self.layout)
 
-    def _prepare_folder(self) -> None:
-        """RUN with its config; an old RUN of another configuration is refused, never mixed."""
-        make_folder(self.run)
-        path = self.run / "config.json"
-        if path.exists():
-            try:
-                old = read_train_config(path)
-            except JobError as error:
-                raise JobError(f"{error}; give --out another folder") from None
-            if (
-                replace(old, out=self.config.out, data=self.config.data, validation=self.config.validation, device=self.config.device)
-                != self.config
-            ):
-                raise JobError(f"{self.run}: holds a run of another configuration; give --out another folder, or delete it")
-        write_text(path, json.dumps(to_json(self.config), indent=1) + "\n")
-
     # ------------------------------------------------------------ the loop
     def fit(self, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """Train to the end. Returns the run's facts. Raises `Cancelled` with the state saved, `ResourceError` with the last one intact."""
         try:
-            with self.ranks.watched():
+            with self.ranks.watched(), RunLock(self.run) if self.ranks.first else nullcontext():
                 return self._fit(cancelled)
         except ResourceError as error:
             kept = f"the state of step {self.saved} is kept, and the same command goes on from there"
@@ -148,12 +148,13 @@ class Trainer:
     def _steps(self, cancelled: Callable[[], bool]) -> None:
         started, first, share = time.monotonic(), self.step, slice(self.ranks.rank, None, self.ranks.world)
         voxels = self.config.batch * self.config.patch**3 * math.prod(self.config.generator.factors)
+        if self.validation_due:
+            self._milestones(cancelled)
         waiting = time.monotonic()
         for batch in self.data.batches(self.step, self.total, share):
             waited = time.monotonic() - waiting
-            if cancelled():
-                self._save()
-                raise Cancelled(f"{self.run}: stopped at step {self.step} of {self.total}; the same command goes on from there")
+            if self.ranks.any(cancelled(), self.device):
+                self._stop()
             begun = time.monotonic()
             losses = self.train_step(batch)
             self.step += 1
@@ -163,14 +164,20 @@ class Trainer:
             per_step = (time.monotonic() - started) / (self.step - first)
             shown = {**losses, "best_gain": self.best_gain} if math.isfinite(self.best_gain) else losses
             self.report(Progress(f"training ({self.stage})", self.step, self.total, per_step * (self.total - self.step), shown))
-            self._milestones()
+            self._milestones(cancelled)
             waiting = time.monotonic()
 
-    def _milestones(self) -> None:
+    def _stop(self) -> None:
+        self._save()
+        raise Cancelled(f"{self.run}: stopped at step {self.step} of {self.total}, the state is saved; the same command goes on from there")
+
+    def _milestones(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         config = self.config
         last = self.step in (config.steps, self.total)
         if self.step % config.validate_every == 0 or last:
-            self.validate()
+            self.validation_due = True
+            self.validate(cancelled)
+            self.validation_due = False
         if self.step == self.total and config.gan_steps and self.ranks.first:
             self.export("model-sharp.safetensors", {})
         if last or (self.step % config.save_every == 0 and not self.guard.bad):  # never save what may be spoilt
@@ -309,10 +316,12 @@ class Trainer:
         """This rank's share of the validation cases, each with the sharpness of its truth."""
         return [(case, sharpness(case.hr, case.mask, case.data_range)) for case in self.ranks.share(self.data.cases)]
 
-    def validate(self) -> None:
+    def validate(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """The EMA generator by the protocol on the central box of every validation scan; the best by its mean gain is exported."""
         rows, shown = [], None
         for case, truth in self.validation:
+            if self.ranks.world == 1 and cancelled():
+                self._stop()
             with self._autocast():
                 sr = super_resolve(self.ema, case, self.config.generator.blur_aware, self.device)
             rows.append(score(case, sr, truth))

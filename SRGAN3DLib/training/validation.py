@@ -29,7 +29,7 @@ def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
     """The cases of a run's validation scans, as its split.json names them (without one: all). Raises `VolumeError` where they are gone."""
     known = (run / SPLIT).exists()
     wanted = {file for (_, file), row in read_split(run / SPLIT).items() if row["role"] == "validation"} if known else set()
-    for scan in find_scans(config.validation or config.data):
+    for scan in find_scans(config.validation or config.data, config.subject_pattern):
         if not known or scan.name in wanted:
             yield from cases_of(scan, config)[0]
 
