@@ -243,12 +243,6 @@ def test_cancel_saves_the_state(data: Path, tmp_path: Path) -> None:
     assert rows(tmp_path / "run") == rows(tmp_path / "other")
 
 
-def test_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
-    Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0)).fit()
-    with pytest.raises(JobError, match="another configuration"):
-        Trainer(config(data, tmp_path / "run", steps=2, gan_steps=0))
-
-
 def test_a_torn_log_and_a_damaged_state(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     trainer = Trainer(config(data, run))
