@@ -48,6 +48,16 @@ class CheckpointHeader:
     created: str = ""
     format_version: int = FORMAT_VERSION
 
+    def fitted_width(self, spacing_mm: float) -> float | None:
+        """FWHM of a slice in slice spacings, of a model that `fit` made for slices `spacing_mm` apart; None for other models and scans."""
+        fact = self.training.get("fit")
+        try:
+            apart, thickness = float(fact["spacing_kji_mm"][0]), float(fact["thickness_mm"])  # type: ignore[index]
+            width = thickness / apart
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, ZeroDivisionError):
+            return None
+        return width if abs(spacing_mm / apart - 1) < 0.02 and 0.1 <= width <= 4 else None
+
     def to_text(self) -> str:
         return json.dumps(to_json(self), ensure_ascii=False, sort_keys=True)
 

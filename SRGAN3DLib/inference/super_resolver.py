@@ -21,7 +21,7 @@ from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
 from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, reach
-from SRGAN3DLib.physics.degradations import Degradation
+from SRGAN3DLib.physics.degradations import AxisBlur, Degradation
 from SRGAN3DLib.physics.flat_regions import FLAT_REACH, flat_voxels, keep_flat
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import resample
@@ -179,6 +179,10 @@ class SuperResolver:
 
     def _operator(self, scan: _Scan, blur: str, told: BlurChoice) -> tuple[Degradation | None, str]:
         """The degradation that the scan went through, as far as it is known, and its name in words."""
+        enlarged = max(range(3), key=lambda axis: self.factors[axis])
+        width = self.header.fitted_width(scan.spacing_kji_mm[enlarged]) if blur == "auto" else None
+        if width is not None:
+            return Degradation(self.factors, (AxisBlur("gaussian", width),) * 3), f"slices {width:.2f} of their spacing thick, as fitted"
         blurs, assumes = assumed(blur, told.info["mtf_kji"], told.info["source"])
         return (Degradation(self.factors, scan.order.per_axis(blurs)) if blurs is not None else None), assumes
 

@@ -1,9 +1,8 @@
 """Fit a model to one anisotropic scan from its own in-plane detail: self-supervised through-plane super-resolution.
 
-The idea is that of SMORE (Zhao et al. 2021) and ECLARE (Remedios et al. 2025): the fine in-plane axes are the truth; one of them,
-blurred and thinned as the slices are, is the input. Patches are 3-D here, and the two fine axes take turns. The third axis of a patch
-is the slice axis, its slices as they are: coarser than the fine axis that lies there when the network runs, but as sharp from one
-voxel to the next. docs/how-it-works.md holds what other ways to fill it gave.
+The idea is that of SMORE (Zhao et al. 2021) and ECLARE (Remedios et al. 2025): the fine in-plane axes are the truth, and one of them,
+blurred and thinned as the slices are, is the input (`slices.py`). A quarter of the plane is kept apart. It judges the fitted model and
+the shipped model of the same factor, and the better one of the two is what the job writes.
 """
 
 from __future__ import annotations
@@ -11,261 +10,265 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from SRGAN3DLib.contract.checkpoint_header import catalogue, file_hash, find_model, read_header
-from SRGAN3DLib.contract.configs import LARGEST_FACTOR, UNKNOWN_MTF, DegradationConfig, Factors, GeneratorConfig, TrainConfig, preset
-from SRGAN3DLib.contract.errors import JobError, VolumeError
+from SRGAN3DLib.contract.configs import (
+    LARGEST_COUNT,
+    DegradationConfig,
+    Factors,
+    GeneratorConfig,
+    TrainConfig,
+    preset,
+    read_json,
+    read_train_config,
+)
+from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, JobError
 from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, FitJob
 from SRGAN3DLib.networks.checkpoint import Checkpoint
-from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, AxisBlur
-from SRGAN3DLib.physics.intensity import IntensityScale
-from SRGAN3DLib.physics.interpolation import interpolate
+from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.files import make_folder, write_text
-from SRGAN3DLib.volumes.scans import Scan, find_scans, orders_allowed
+from SRGAN3DLib.volumes.scans import find_scans
 from SRGAN3DLib.volumes.volume import Volume
 
-from .datasets import FOREGROUND, TrainingSet, TrainingVolume, through
+from .own_detail import PROTOCOL, gains_db, model_of
+from .run_folder import CONFIG, FIT, MODEL, STATE, remove_own_files
+from .run_lock import RunLock, check_free
+from .slices import SlicePatches, Slices, patch_size
 from .trainer import Trainer
 
-ISOTROPIC = 1.25  # slices no thicker than this, in in-plane voxels, hold nothing to learn from
-LARGEST_PATCH, SMALLEST_PATCH = 20, 6
-BATCH, LEARNING_RATE = 2, 5e-4
-WIDTH_JITTER = 0.1  # of the slice profile: its width is never known exactly
-OWN_BATCHES, TIMED_STEPS = 8, 5
-PROTOCOL = "PSNR over cubic interpolation on patches of the fitted scan's own in-plane detail, degraded as its slices are, dB"
+BATCH, LEARNING_RATE, SAVE_EVERY = 2, 5e-4, 50
+TIMED_STEPS = 5
+FIT_FORMAT = 2  # of fit.json; format 1 trained on the whole plane
+LOCK = "fit.lock"
 CITATION = (
     "After the idea of Zhao C. et al.: SMORE, IEEE TMI 2021, doi 10.1109/TMI.2020.3037187, and Remedios S. et al.: ECLARE, arXiv 2503.11787"
 )
+IsCancelled = Callable[[], bool]
 
 
-@dataclass(frozen=True)
-class Slices:
-    """How a scan laid with its slices on K was sliced, and what is wanted of it; lengths in mm.
-
-    One slice becomes `factor` of them; `thickness_mm` is the FWHM of a slice, `spacing_kji_mm` the scan's.
-    """
-
-    spacing_kji_mm: tuple[float, float, float]
-    factor: int
-    thickness_mm: float
-
-    @staticmethod
-    def of(volume: Volume, factor: int | None, thickness_mm: float | None) -> Slices:
-        """Raises `VolumeError` for an isotropic scan, `JobError` for a factor or thickness that makes no sense."""
-        spacing = volume.geometry.spacing_kji_mm
-        fine = max(spacing[1:])
-        if spacing[0] < ISOTROPIC * fine:
-            shown = " x ".join(f"{s:.2f}" for s in sorted(spacing))
-            raise VolumeError(
-                f"{volume.path}: voxels of {shown} mm: no axis is thick against the two others, so there is nothing to learn from"
-            )
-        factor = factor or min(LARGEST_FACTOR, max(2, round(spacing[0] / fine)))
-        if not 2 <= factor <= LARGEST_FACTOR:
-            raise JobError(f"factor {factor}: 2 to {LARGEST_FACTOR} is wanted")
-        thickness = thickness_mm or spacing[0]
-        if not 0.1 <= thickness / spacing[0] <= 4:
-            raise JobError(f"thickness {thickness} mm of slices {spacing[0]:.2f} mm apart: a tenth to four times of that is wanted")
-        return Slices(spacing, factor, thickness)
-
-    @property
-    def factors(self) -> Factors:
-        return (self.factor, 1, 1)
-
-    @property
-    def width(self) -> float:
-        """FWHM of a slice in slice spacings: below 1 there are gaps."""
-        return self.thickness_mm / self.spacing_kji_mm[0]
-
-    def fine_rows(self, axis: int, n: int, phase: float = 0.0) -> np.ndarray:
-        """(m, n): the in-plane axis as the wanted slices would show it; the identity where its own voxels are about that size.
-
-        Where the wanted slices are wider, each is a gaussian of FWHM one of them. `phase` (0 to 1) of a step shifts their grid.
-        """
-        step = self.spacing_kji_mm[0] / self.factor / self.spacing_kji_mm[axis]
-        if step < ISOTROPIC:
-            return np.eye(n)
-        m = int(n / step - phase)
-        centres = (np.arange(m)[:, None] + 0.5 + phase) * step - 0.5
-        rows = np.exp(-0.5 * ((np.arange(n)[None] - centres) / (step / FWHM_PER_SIGMA)) ** 2)
-        return np.asarray(rows / rows.sum(axis=1, keepdims=True))
-
-    def coarse_rows(self, m: int, width: float) -> np.ndarray:
-        """(m // factor, m): what slices of FWHM `width` (in slice spacings) make of m wanted ones."""
-        return AxisBlur("gaussian", width).matrix(m, self.factor)
-
-
-class SlicePatches(TrainingSet):
-    """Patches of one scan with its slices on K: LR is an in-plane axis degraded as the slices are, laid onto the network's K."""
-
-    def __init__(self, config: TrainConfig, volume: Volume, slices: Slices, scan: Scan):
-        self.config, self.slices, self.skipped = config, slices, []
-        array = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
-        corners = np.argwhere(array[:, ::4, ::4] > FOREGROUND) * (1, 4, 4)
-        if not len(corners):
-            raise VolumeError(f"{volume.path}: nothing but background")
-        ways = orders_allowed((1, 2), slices.factors)
-        self.volumes = [TrainingVolume(scan, array, slices.spacing_kji_mm, corners, ways)]
-        self.weights = np.ones(1)
-
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        volume, slices, p = self.volumes[0], self.slices, self.config.patch
-        way = volume.orders[rng.integers(len(volume.orders))]
-        at = volume.corners[rng.integers(len(volume.corners))] / np.array(volume.array.shape)  # 0 to 1
-        low: list[np.ndarray] = [np.empty(0)] * 3  # by array axis
-        high = list(low)
-        for axis, n in enumerate(volume.array.shape):
-            if axis == way[0]:
-                fine = slices.fine_rows(axis, n, rng.random())
-                coarse = slices.coarse_rows(len(fine), slices.width * rng.uniform(1 - WIDTH_JITTER, 1 + WIDTH_JITTER))
-                start = _start(at[axis], len(coarse), p, rng)
-                low[axis], high[axis] = coarse[start : start + p] @ fine, fine[start * slices.factor : (start + p) * slices.factor]
-            else:
-                start = _start(at[axis], n, p, rng)
-                low[axis] = high[axis] = np.eye(p, n, start)
-        flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3))
-        lr, hr = (np.ascontiguousarray(through(volume.array, rows, 1e-4).transpose(way)[flips]) for rows in (low, high))
-        return lr, hr, self._told(np.ones(3), rng)
-
-    def _told(self, mtf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The slice profile is known; so that it matters not what `super-resolve` finds or is told, half hear nothing, half anything."""
-        mtf[0] = rng.random()
-        return np.full(3, UNKNOWN_MTF) if rng.random() < 0.5 else mtf
-
-
-def _start(at: float, n: int, patch: int, rng: np.random.Generator) -> int:
-    """The first of `patch` rows of `n` about the place `at` (0 to 1)."""
-    return int(np.clip(at * n - patch * rng.random(), 0, n - patch))
-
-
-# ---------------------------------------------------------------- the job
-def fit(job: FitJob, report: Report, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def fit(job: FitJob, report: Report, cancelled: IsCancelled = lambda: False) -> dict[str, Any]:
     """Do the job; returns its facts. Raises `VolumeError`, `JobError`, `CheckpointError`, `Cancelled` (the run is kept)."""
     begun = time.monotonic()
     source, out, run = Path(job.input), Path(job.output), Path(job.output + ".run")
     if not out.absolute().parent.is_dir():
         raise JobError(f"{out}: its folder {out.parent} does not exist")
+    check_folder(run)
     volume = Volume.read(source)
-    axis = int(np.argmax(volume.geometry.spacing_kji_mm))
-    order = (axis, *(a for a in range(3) if a != axis))  # slices on K: as the networks are trained
-    laid = volume.permute(order)  # type: ignore[arg-type]
-    slices = Slices.of(laid, job.factor, job.thickness_mm)
-    init, generator = _start_model(job.init, slices.factors)
-    scan = next(iter(find_scans(source)))
+    order = slices_first(volume)
+    ordered = in_order(volume, order)
+    slices = Slices.of(ordered, job.factor, _thickness(job, volume, report))
+    init, generator = _start_model(job.init, slices.factors, run)
     sha256 = hashlib.sha256(volume.array.tobytes()).hexdigest() if source.is_dir() else file_hash(source)
     config = TrainConfig(
-        str(source), str(run), generator=generator, degradation=DegradationConfig("slice-profile"),
-        steps=job.steps or 1, gan_steps=0, batch=BATCH, patch=_patch_size(slices, laid), learning_rate=LEARNING_RATE, save_every=50,
-        seed=job.seed, device=job.device, precision=job.precision, init=init,
+        str(source), str(run), generator=generator, degradation=DegradationConfig("slice-profile"), steps=job.steps or 1, gan_steps=0,
+        batch=BATCH, learning_rate=LEARNING_RATE, save_every=SAVE_EVERY, validate_every=LARGEST_COUNT, seed=job.seed, device=job.device,
+        precision=job.precision, init=init,
     )  # fmt: skip
-    data = SlicePatches(config, laid, slices, scan)
-    config = _with_budget(config, job, {"scan": sha256, "slices": asdict(slices)}, data, report)
-    data.config = config
-    target = slices.spacing_kji_mm[0] / slices.factor
-    report(Log(f"{source.name}: slices along {'KJI'[axis]}, {slices.spacing_kji_mm[0]:.2f} -> {target:.2f} mm; {config.steps} steps"))
-    trainer = Trainer(config, report, data)
-    trainer.fit(cancelled)
-    gain = _own_gain(trainer, data)
-    if gain <= 0:
-        report(Log(f"the model is no better than cubic interpolation on the scan's own detail ({gain:+.2f} dB)", "warning"))
-    fact = {"fit": {"file": source.name, "sha256": sha256, **asdict(slices), "slice_axis_kji": axis}}
-    _export(Checkpoint.load(run / "model.safetensors"), out, order, volume, fact, gain)
-    shutil.rmtree(run)
+    data = SlicePatches(config, ordered, slices, next(iter(find_scans(source))))
+    data.config = config = replace(config, patch=patch_size(slices, ordered, data.block))
+    made_folder, steps = _begin(config, job, {"scan": sha256, "slices": asdict(slices)}, data, report, cancelled)
+    data.config = config = replace(config, steps=steps)
+    with RunLock(run, LOCK):
+        fine = slices.spacing_kji_mm[0] / slices.factor
+        report(Log(f"{source.name}: slices along {'KJI'[order.axes[0]]}, {slices.spacing_kji_mm[0]:.2f} -> {fine:.2f} mm; {steps} steps"))
+        trainer = Trainer(config, report, data)
+        trainer.fit(cancelled)
+        _stop_if(cancelled, run)
+        kept, gains = _better_model(trainer, data, report)
+        _stop_if(cancelled, run)
+        fact = {"fit": {"file": source.name, "sha256": sha256, **asdict(slices), "slice_axis_kji": order.axes[0], **gains}}
+        _export(kept, out, volume, order, fact)
+    left = remove_own_files(run, made_folder)
+    if left:
+        report(Log(f"{run}: other files lie there ({', '.join(left[:3])}), so the folder was left", "warning"))
     return {
-        "output": str(out), "sha256": file_hash(out), "slice_axis": "KJI"[axis], "factor": slices.factor,
-        "thickness_mm": slices.thickness_mm, "steps": config.steps, "init": init, "own_gain_db": round(gain, 3),
-        "seconds": round(time.monotonic() - begun, 1),
+        "output": str(out), "sha256": file_hash(out), "slice_axis": "KJI"[order.axes[0]], "factor": slices.factor,
+        "thickness_mm": slices.thickness_mm, "steps": steps, "init": init, **gains, "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
 
-def _start_model(init: str, factors: Factors) -> tuple[str | None, GeneratorConfig]:
-    """The model to start from, None for none, and the network: that model's with the factors wanted."""
-    if init == "none":
-        return None, preset("fast", factors)
-    if init == "auto":
-        name = f"slice-x{max(factors)}"
-        init = name if name in catalogue() else DEFAULT_MODEL
-    return init, replace(read_header(find_model(init)).generator, factors=factors)
+# ---------------------------------------------------------------- the scan
+def slices_first(volume: Volume) -> AxisOrder:
+    """The order in which a scan is fitted: nearest to RAS, however it is stored, then its coarsest axis first."""
+    order = AxisOrder.towards_ras(volume.geometry)
+    axis = int(np.argmax(order.per_axis(volume.geometry.spacing_kji_mm)))
+    return order.then((axis, *(a for a in range(3) if a != axis)))
 
 
-def _patch_size(slices: Slices, volume: Volume) -> int:
-    """LR voxels along each side: as large as fits, whichever in-plane axis is degraded. Raises `VolumeError`."""
-    shape = volume.array.shape
-    coarse = [len(slices.fine_rows(axis, shape[axis], 1.0)) // slices.factor for axis in (1, 2)]
-    size = min(LARGEST_PATCH, *coarse, *shape)
-    if size < SMALLEST_PATCH:
-        raise VolumeError(
-            f"{volume.path}: {shape} voxels, slices first, hold no patch of {SMALLEST_PATCH} slices thinned by {slices.factor}"
-        )
-    return size
+def in_order(volume: Volume, order: AxisOrder) -> Volume:
+    """The scan with its axes in `order`. Of the grid only the spacing is right: mirrored axes keep the direction of before."""
+    return volume.with_array(np.ascontiguousarray(order.apply(volume.array)), volume.geometry.permute(order.axes))
 
 
-def _with_budget(config: TrainConfig, job: FitJob, facts: dict[str, Any], data: SlicePatches, report: Report) -> TrainConfig:
-    """The configuration with its number of steps: given, or as many as fit into the minutes, or those of the run begun before."""
-    path = Path(config.out) / "fit.json"
-    facts |= {"minutes": None if job.steps else job.minutes}
+def _thickness(job: FitJob, volume: Volume, report: Report) -> float | None:
+    """The FWHM of a slice in mm: as given, else as the scan's header states it, else None."""
+    stated = getattr(getattr(volume, "acquisition", None), "slice_thickness_mm", None)
+    if job.thickness_mm is not None or stated is None:
+        return job.thickness_mm
+    report(Log(f"{job.input}: slices of {stated:g} mm, as its header says (--thickness gives another)"))
+    return float(stated)
+
+
+# ---------------------------------------------------------------- the run's folder
+def check_folder(run: Path) -> None:
+    """Raises `JobError` where `run` is not the folder of a fit, or another process works in it."""
+    if not run.exists() and not run.is_symlink():
+        return
+    if not run.is_dir():
+        raise JobError(f"{run}: a file lies where fit keeps its state; move it away, or choose another name for the model")
+    check_free(run, LOCK)
+    if not (run / FIT).exists():
+        others = [path.name for path in run.iterdir() if not path.name.startswith(".srgan3d-") and path.name != LOCK]
+        if others:
+            raise JobError(
+                f"{run}: fit keeps its state in a folder of that name, but did not make this one (it has no {FIT}); "
+                "move it away, or choose another name for the model"
+            )
+
+
+def _begin(
+    config: TrainConfig, job: FitJob, facts: dict[str, Any], data: SlicePatches, report: Report, cancelled: IsCancelled
+) -> tuple[bool, int]:
+    """(whether the run's folder is ours to remove, the steps): of the run begun before, or of a new one, whose facts are written down.
+
+    The steps are as given, or as many as fit into the minutes. Raises `JobError` naming what differs from the run begun before.
+    """
+    run = Path(config.out)
+    path = run / FIT
+    facts |= {"format_version": FIT_FORMAT, "init": job.init, "seed": job.seed, "minutes": None if job.steps else job.minutes}
     if path.exists():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-            steps = int(old.pop("steps"))
-        except (OSError, ValueError, KeyError, AttributeError):
-            raise JobError(f"{path}: not readable; delete the folder to begin anew") from None
-        if old != json.loads(json.dumps(facts)):
-            raise JobError(f"{config.out}: a fit of another scan, or with other options, was left there; delete the folder to begin anew")
-        return replace(config, steps=job.steps or steps, validate_every=job.steps or steps)
-    steps = job.steps or max(1, round(60 * job.minutes / _seconds_a_step(config, data, report)))
-    make_folder(config.out)
-    write_text(path, json.dumps({**facts, "steps": steps}, indent=1) + "\n")
-    return replace(config, steps=steps, validate_every=steps)
+        old = _read_facts(path)
+        for name, value in json.loads(json.dumps(facts)).items():
+            if old.get(name) != value:
+                raise JobError(
+                    f"{run}: {_difference(name, old.get(name), value)}; repeat the first command, or delete the folder to begin anew"
+                )
+        return old["made_folder"] is True, job.steps or old["steps"]
+    steps = job.steps or max(1, round(60 * job.minutes / _seconds_a_step(config, data, report, cancelled)))
+    facts |= {"steps": steps, "made_folder": not run.exists()}
+    make_folder(run)
+    with RunLock(run, LOCK):
+        write_text(path, json.dumps(facts, indent=1) + "\n")
+    return bool(facts["made_folder"]), steps
 
 
-def _seconds_a_step(config: TrainConfig, data: SlicePatches, report: Report) -> float:
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        old = read_json(path)
+        version = old.get("format_version", 1)
+        if version == FIT_FORMAT and isinstance(old["steps"], int) and 1 <= old["steps"] <= LARGEST_COUNT and "made_folder" in old:
+            return dict(old)
+    except (JobError, AttributeError, KeyError, TypeError) as error:
+        raise JobError(f"{path}: not readable ({error}); put a copy of it back, or delete the folder to begin anew") from None
+    remedy = "delete the folder to begin anew"
+    if version != FIT_FORMAT:
+        shown = ascii(version)[:20]
+        raise JobError(
+            f"{path}: format version {shown} of another fit; this program goes on with {FIT_FORMAT}: finish it with that one, or {remedy}"
+        )
+    raise JobError(f"{path}: its steps are no number from 1 to {LARGEST_COUNT}; put a copy of it back, or {remedy}")
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    if name == "scan":
+        return "a fit of another scan was begun there"
+    if name == "slices":
+        pairs = [(key, (was or {}).get(key) if isinstance(was, dict) else None, value) for key, value in now.items()]
+        name, was, now = next(((key, a, b) for key, a, b in pairs if a != b), pairs[0])
+    option = {"thickness_mm": "--thickness", "spacing_kji_mm": "the spacing"}.get(name, f"--{name}")
+    return f"this fit was begun with other options: {option} {was} (now {now})"
+
+
+def _seconds_a_step(config: TrainConfig, data: SlicePatches, report: Report, cancelled: IsCancelled) -> float:
     """Measured on a throw-away trainer: the median of a few steps, their batches included."""
     report(Log("measuring the speed of a step"))
     times = []
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(replace(config, out=folder, steps=TIMED_STEPS), data=data)
         for step in range(TIMED_STEPS):
+            if cancelled():
+                raise Cancelled("stopped before the first step; nothing was kept")
             begun = time.monotonic()
             trainer.train_step(data.batch(step))
             times.append(time.monotonic() - begun)
     return float(np.median(times[1:]))
 
 
-def _own_gain(trainer: Trainer, data: SlicePatches) -> float:
-    """dB over cubic interpolation on fresh patches of the scan itself, their borders left out."""
-    import torch
-
-    from SRGAN3DLib.networks.generator import with_blur
-
-    errors = np.zeros(2)
-    for number in range(OWN_BATCHES):
-        lr, hr, _ = data.batch(trainer.total + number)
-        with torch.no_grad():
-            image = torch.from_numpy(lr).to(trainer.device)
-            sr = trainer.ema(with_blur(image, None) if trainer.config.generator.blur_aware else image).float().cpu().numpy()
-        for one, network, truth in zip(lr[:, 0], sr[:, 0], hr[:, 0], strict=True):
-            inner = tuple(slice(n // 5, n - n // 5) for n in truth.shape)
-            cubic = interpolate(one, data.slices.factors, "cubic")
-            errors += [np.square(made[inner] - truth[inner], dtype=np.float64).sum() for made in (cubic, network)]
-    return float(10 * np.log10(max(errors[0], 1e-12) / max(errors[1], 1e-12)))
+def _stop_if(cancelled: IsCancelled, run: Path) -> None:
+    if cancelled():
+        raise Cancelled(f"{run}: stopped after the last step, the state is saved; the same command goes on from there")
 
 
-def _export(trained: Checkpoint, out: Path, order: tuple[int, ...], volume: Volume, fact: dict[str, Any], gain: float) -> None:
-    """The trained network laid out as the scan is, under its own name, with what it was made from."""
+# ---------------------------------------------------------------- the models
+def _start_model(init: str, factors: Factors, run: Path) -> tuple[str | None, GeneratorConfig]:
+    """The model to start from (None for none) and the network: that model's, with `factors`. A run begun before keeps its own."""
+    if init == "auto":
+        name = f"slice-x{max(factors)}"
+        init = name if name in catalogue() else DEFAULT_MODEL
+    if (run / STATE).exists() and (run / CONFIG).exists():
+        return None if init == "none" else init, read_train_config(run / CONFIG).generator
+    if init == "none":
+        return None, preset("fast", factors)
+    return init, replace(read_header(find_model(init)).generator, factors=factors)
+
+
+def _better_model(trainer: Trainer, data: SlicePatches, report: Report) -> tuple[Checkpoint, dict[str, Any]]:
+    """The fitted model or the shipped one, slices on K, whichever is better on the block kept apart; and what was measured."""
+    fitted = Checkpoint.load(trainer.run / MODEL)
+    candidates = {"fitted": fitted}
+    shipped = f"slice-x{data.slices.factor}"
+    other = _reference(shipped, trainer.config.init, data.slices.factors)
+    if other is not None:
+        candidates[shipped if shipped in catalogue() else "init"] = other
+    models = {
+        name: model_of(one.generator().to(trainer.device), one.header.generator, data.slices, trainer.device)
+        for name, one in candidates.items()
+    }
+    gains = {name: round(gain, 3) for name, gain in gains_db(data.array, data.slices, data.block, models).items()}
+    kept = max(gains, key=lambda name: gains[name])
+    shown = ", ".join(f"{name} {gain:+.2f} dB" for name, gain in gains.items())
+    report(Log(f"gain over cubic interpolation on detail that was kept apart: {shown}; {kept} is kept"))
+    if gains[kept] <= 0:
+        report(Log(f"no model is better than cubic interpolation on the scan's own detail ({shown})", "warning"))
+    return candidates[kept], {"own_gain_db": gains[kept], "kept": kept, "gains_db": gains}
+
+
+def _reference(shipped: str, init: str | None, factors: Factors) -> Checkpoint | None:
+    """The shipped model of the factor, or the model that the fit started from if it has the factor, turned to have its slices on K."""
+    for name in (shipped if shipped in catalogue() else None, init):
+        if name is None:
+            continue
+        try:
+            checkpoint = Checkpoint.load(name)
+        except CheckpointError:
+            if name == shipped:
+                raise
+            continue  # the file that the fit started from may be gone: the fit does not need it any more
+        own = checkpoint.header.generator.factors
+        if sorted(own) == sorted(factors):
+            axis = int(np.argmax(own))
+            return replace(checkpoint.transposed((axis, *(a for a in range(3) if a != axis))), path=checkpoint.path)
+    return None
+
+
+def _export(kept: Checkpoint, out: Path, volume: Volume, order: AxisOrder, fact: dict[str, Any]) -> None:
+    """The network with its axes nearest to RAS, as `super-resolve` runs it, under its own name, with what it was made from."""
     spacing = volume.geometry.spacing_ijk_mm
-    turned = trained.transposed(np.argsort(order).tolist())
+    towards_ras = AxisOrder.towards_ras(volume.geometry)
+    axes = [order.axes.index(axis) for axis in towards_ras.axes]
+    turned = kept.transposed(axes)
     header = replace(
         turned.header, name=out.stem, spacing_range_mm=(min(spacing), max(spacing)), training=turned.header.training | fact,
-        metrics={"protocol": PROTOCOL, "own_gain_db": round(gain, 3)}, citation=CITATION, created=datetime.date.today().isoformat(),
+        metrics={"protocol": PROTOCOL, "own_gain_db": fact["fit"]["own_gain_db"]}, citation=CITATION,
+        created=datetime.date.today().isoformat(),
     )  # fmt: skip
     replace(turned, header=header).save(out)

@@ -12,13 +12,16 @@ OWN = (CONFIG, METRICS, VALIDATION, STATE, MODEL, SHARP_MODEL, REPORT, CURVES, S
 OWN_PATTERNS = ("validation_*.png", f"{TENSORBOARD}/events.out.tfevents.*", ".srgan3d-*.part")
 
 
-def remove_own_files(run: Path) -> list[str]:
-    """Remove what a fit wrote into `run`, fit.json last, and the folder if nothing else lies in it; returns what was left there."""
+def remove_own_files(run: Path, made_folder: bool) -> list[str]:
+    """Remove what a fit wrote into `run`, fit.json last; and the folder if the fit made it and nothing else lies in it.
+
+    Returns the names of what was left.
+    """
     paths = [run / name for name in OWN] + [path for pattern in OWN_PATTERNS for path in run.glob(pattern)]
     for path in [*paths, run / FIT]:
         if path.is_file() or path.is_symlink():
             path.unlink()
-    for folder in (run / TENSORBOARD, run):
+    for folder in (run / TENSORBOARD, *([run] if made_folder else [])):
         with contextlib.suppress(OSError):  # not empty, or not there
             folder.rmdir()
     return sorted(path.name for path in run.iterdir()) if run.is_dir() else []
