@@ -20,7 +20,7 @@ from SRGAN3DLib.inference.super_resolver import Result, SuperResolver
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.interpolation import interpolate
 from SRGAN3DLib.volumes.files import make_folder, write_text
-from SRGAN3DLib.volumes.scans import find_scans, lay
+from SRGAN3DLib.volumes.scans import find_scans, in_truth_order
 from SRGAN3DLib.volumes.volume import Volume
 
 from .pictures import comparison
@@ -43,7 +43,7 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     failed: list[str] = []
     for index, scan in enumerate(scans):
         try:
-            truth, axes_kji, doubts = lay(scan, scan.read(), resolver.header.generator.factors)
+            truth, axes_kji, doubts = in_truth_order(scan, scan.read(), resolver.header.generator.factors)
             for done, degradation in enumerate(job.degradations):
                 report(Progress("evaluating", index * len(job.degradations) + done, len(scans) * len(job.degradations)))
                 row, result, case = score_one(resolver, truth, scan.name, degradation, job.blur, cancelled, flips=job.flips)

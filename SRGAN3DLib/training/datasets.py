@@ -23,7 +23,7 @@ from SRGAN3DLib.inference.memory import available_bytes, megabytes
 from SRGAN3DLib.physics.degradations import AxisBlur, Draw, sample
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.volumes.geometry import Geometry
-from SRGAN3DLib.volumes.scans import Scan, find_scans, lay, no_way, orders_allowed
+from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order, no_order, truth_orders
 
 from .split import NAME as SPLIT
 from .split import Member, Split
@@ -103,7 +103,7 @@ class TrainingSet:
             if scale > 1 and (len(truth) < 3 or max(spacing) * scale > COARSEST_MM):
                 continue
             shape = _coarser_shape(geometry.shape_kji, scale)
-            orders = orders_allowed(truth, factors)
+            orders = truth_orders(truth, factors)
             fits = [way for way in orders if all(shape[axis] >= self.config.patch * f for f, axis in zip(factors, way, strict=True))]
             if fits:
                 levels[scale] = tuple(fits)
@@ -111,8 +111,8 @@ class TrainingSet:
 
     def _unfit(self, scan: Scan, geometry: Geometry) -> str:
         factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
-        if not orders_allowed(scan.truth(spacing), factors):
-            return no_way(scan, spacing, factors)
+        if not truth_orders(scan.truth(spacing), factors):
+            return no_order(scan, spacing, factors)
         return f"{geometry.shape_kji} (K, J, I) holds no patch of {self.config.patch} LR voxels with anatomy"
 
     def _check_memory(self) -> None:
@@ -222,7 +222,7 @@ class TrainingSet:
 def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
     """The scan's central box under the three degradations of the protocol (or the one trained for), and warnings about its axes."""
     box, factors, kind = config.validation_box, config.generator.factors, config.degradation.kind
-    volume, _, warnings = lay(scan, scan.read(), factors)
+    volume, _, warnings = in_truth_order(scan, scan.read(), factors)
     middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in volume.array.shape)
     array = volume.array[middle].copy()  # the rest of the scan need not be kept
     kinds = DEGRADATIONS if kind == "random" else (kind,)

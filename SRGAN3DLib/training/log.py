@@ -18,7 +18,7 @@ from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.physics.interpolation import interpolate
-from SRGAN3DLib.volumes.files import told, write_text
+from SRGAN3DLib.volumes.files import write_errors_named, write_text
 
 TAGS = {  # of a step's figures, in TensorBoard
     "loss": "loss/generator",
@@ -73,7 +73,7 @@ def open_log(path: Path, step: int) -> IO[str]:
     """Open a JSON-lines log to append after the line of `step`; later lines (of a killed run) and a torn last line go."""
     if path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step))
-    with told(path):
+    with write_errors_named(path):
         return path.open("a", encoding="utf-8")
 
 
@@ -88,14 +88,14 @@ class TrainingLog:
         except ImportError:
             report(Log("the package tensorboard is not installed: no RUN/tensorboard (metrics.jsonl has the figures)"))
             return
-        with told(run / "tensorboard"):
+        with write_errors_named(run / "tensorboard"):
             self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> TrainingLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(OSError) if error else told(self.run):  # the first error is the one to tell
+        with contextlib.suppress(OSError) if error else write_errors_named(self.run):  # the first error is the one to tell
             for file in self.files.values():
                 file.close()
             if self.board is not None:
@@ -129,10 +129,10 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def _line(self, name: str, row: dict[str, Any]) -> Iterator[None]:
-        with told(self.run / f"{name}.jsonl"):
+        with write_errors_named(self.run / f"{name}.jsonl"):
             self.files[name].write(json.dumps(row) + "\n")
             self.files[name].flush()
-        with told(self.run / "tensorboard"):
+        with write_errors_named(self.run / "tensorboard"):
             yield
 
 

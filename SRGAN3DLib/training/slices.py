@@ -15,7 +15,7 @@ from SRGAN3DLib.contract.configs import LARGEST_FACTOR, UNKNOWN_MTF, Factors, Tr
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, AxisBlur
 from SRGAN3DLib.physics.intensity import IntensityScale
-from SRGAN3DLib.volumes.scans import Scan, orders_allowed
+from SRGAN3DLib.volumes.scans import Scan, truth_orders
 from SRGAN3DLib.volumes.volume import Volume
 
 from .datasets import FOREGROUND, TrainingSet, TrainingVolume, through
@@ -142,7 +142,7 @@ class SlicePatches(TrainingSet):
         if not len(corners):
             raise VolumeError(f"{volume.path}: nothing but background")
         self.block = Block.of(array)
-        self.volumes = [TrainingVolume(scan, array, slices.spacing_kji_mm, corners, orders_allowed((1, 2), slices.factors))]
+        self.volumes = [TrainingVolume(scan, array, slices.spacing_kji_mm, corners, truth_orders((1, 2), slices.factors))]
         self.weights = np.ones(1)
 
     @property

@@ -31,12 +31,12 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """`replacing`, with errors a user can read: `JobError` (folder absent or unwritable), `ResourceError` (disk full), naming `path`."""
-    with told(path), replacing(Path(path)) as part:
+    with write_errors_named(path), replacing(Path(path)) as part:
         yield part
 
 
 @contextlib.contextmanager
-def told(path: str | Path) -> Iterator[None]:
+def write_errors_named(path: str | Path) -> Iterator[None]:
     """An `OSError` while `path` is written, as an error a user can read: `JobError` or, where the disk is full, `ResourceError`."""
     try:
         yield

@@ -22,7 +22,7 @@ from .volume import READABLE, Volume, read_geometry
 
 COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a table; only `file` must be there, others are not looked at
 TABLE = "volumes.csv"
-THICK = 1.5  # times the smallest spacing: an axis beyond it is no ground truth where no table says so
+TRUTH_RATIO = 1.5  # times the smallest spacing: a coarser axis is no ground truth, unless a table says that it is
 BIDS_SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "T2star", "inplaneT1", "inplaneT2", "PDT2", "PD", "FLASH", "angio")
 _CONTRASTS = {suffix.lower(): suffix for suffix in BIDS_SUFFIXES} | {"t1": "T1w", "t2": "T2w", "pd": "PDw"}
 
@@ -106,36 +106,40 @@ def find_scans(data: str | Path, subject_pattern: str | None = None) -> list[Sca
 
 
 def thin_axes(spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(axis for axis, mm in enumerate(spacing_kji_mm) if mm <= THICK * min(spacing_kji_mm) * (1 + 1e-6))
+    """The array axes that are not much coarser than the finest."""
+    return tuple(axis for axis, mm in enumerate(spacing_kji_mm) if mm <= TRUTH_RATIO * min(spacing_kji_mm) * (1 + 1e-6))
 
 
-def orders_allowed(truth_kji: tuple[int, ...], factors: Factors) -> tuple[tuple[int, int, int], ...]:
-    """The ways to lay the array's axes onto the network's so that every enlarged axis is ground truth; as they are comes first."""
-    ways = itertools.permutations(range(3))
-    return tuple(way for way in ways if all(f == 1 or axis in truth_kji for f, axis in zip(factors, way, strict=True)))  # type: ignore[misc]
+def truth_orders(truth_kji: tuple[int, ...], factors: Factors) -> tuple[tuple[int, int, int], ...]:
+    """The orders of the array's axes (as in `AxisOrder.axes`) in which every axis that `factors` enlarge is ground truth.
+
+    The order of the array itself comes first, if it is one of them.
+    """
+    orders = itertools.permutations(range(3))
+    return tuple(o for o in orders if all(f == 1 or axis in truth_kji for f, axis in zip(factors, o, strict=True)))  # type: ignore[misc]
 
 
-def lay(scan: Scan, volume: Volume, factors: Factors) -> tuple[Volume, list[int], list[str]]:
-    """The volume with its axes laid for a fair judgement: (volume, the array axes that `factors` will enlarge, warnings).
+def in_truth_order(scan: Scan, volume: Volume, factors: Factors) -> tuple[Volume, list[int], list[str]]:
+    """The volume with its axes in an order that can be judged: (volume, the array axes that `factors` enlarge, warnings).
 
-    The first way in which every enlarged axis is ground truth. Where a table leaves no such way, the axes stay as they are if the
-    enlarged ones are thin at least (a partly filled k-space, say), with a warning; else `VolumeError`.
+    It is the first order in which every enlarged axis is ground truth. Where a table leaves no such order, the axes stay as they are if
+    the enlarged ones are thin (those of a partly filled k-space, say), with a warning. Else raises `VolumeError`.
     """
     spacing = volume.geometry.spacing_kji_mm
     truth = scan.truth(spacing)
-    ways, warnings = orders_allowed(truth, factors), []
+    orders, warnings = truth_orders(truth, factors), []
     enlarged = [axis for axis, f in enumerate(factors) if f > 1]
-    if not ways:
+    if not orders:
         doubtful = [axis for axis in enlarged if axis not in truth]
         if not truth or not set(enlarged) <= set(thin_axes(spacing)):
-            raise VolumeError(f"{scan.path}: {no_way(scan, spacing, factors)}")
-        ways = ((0, 1, 2),)
+            raise VolumeError(f"{scan.path}: {no_order(scan, spacing, factors)}")
+        orders = ((0, 1, 2),)
         warnings.append(f"enlarged along {', '.join('KJI'[axis] for axis in doubtful)}, where it is not stated to be ground truth")
-    return volume if ways[0] == (0, 1, 2) else volume.permute(ways[0]), [ways[0][axis] for axis in enlarged], warnings
+    return volume if orders[0] == (0, 1, 2) else volume.permute(orders[0]), [orders[0][axis] for axis in enlarged], warnings
 
 
-def no_way(scan: Scan, spacing_kji_mm: tuple[float, ...], factors: Factors) -> str:
-    """Why a scan is no truth for `factors`."""
+def no_order(scan: Scan, spacing_kji_mm: tuple[float, ...], factors: Factors) -> str:
+    """Why a scan cannot be ground truth for `factors`, as the end of a message."""
     axes = ", ".join("KJI"[axis] for axis in scan.truth(spacing_kji_mm)) or "no axis"
     source = "its table" if scan.truth_kji is not None else f"spacing {' x '.join(f'{mm:.3g}' for mm in spacing_kji_mm)} mm along K, J, I"
     count = sum(f > 1 for f in factors)

@@ -10,7 +10,7 @@ from corpus import dicom, scan
 from grids import FINE, OBLIQUE, SHEARED
 
 from SRGAN3DLib.contract.errors import VolumeError
-from SRGAN3DLib.volumes.scans import Scan, find_scans, lay, orders_allowed
+from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order, truth_orders
 from SRGAN3DLib.volumes.volume import Volume, read_geometry
 
 
@@ -150,29 +150,31 @@ def test_a_grid_from_the_header_alone(tmp_path: Path, ending: str) -> None:
 
 
 def test_orders_lay_true_axes_onto_enlarged_ones() -> None:
-    assert len(orders_allowed((0, 1, 2), (2, 2, 2))) == 6 and orders_allowed((0, 1, 2), (2, 2, 2))[0] == (0, 1, 2)
-    assert orders_allowed((1,), (1, 1, 4)) == ((0, 2, 1), (2, 0, 1))
-    assert orders_allowed((0, 1), (2, 2, 2)) == ()
+    assert len(truth_orders((0, 1, 2), (2, 2, 2))) == 6 and truth_orders((0, 1, 2), (2, 2, 2))[0] == (0, 1, 2)
+    assert truth_orders((1,), (1, 1, 4)) == ((0, 2, 1), (2, 0, 1))
+    assert truth_orders((0, 1), (2, 2, 2)) == ()
 
 
 def test_a_true_axis_is_laid_onto_the_enlarged_one() -> None:
     """K is 2.3 mm: J takes its place, and every voxel stays where it was in space."""
     volume = Volume.from_array(scan(), OBLIQUE)
-    laid, axes, warnings = lay(Scan(Path("a"), "a", "a"), volume, (4, 1, 1))
+    laid, axes, warnings = in_truth_order(Scan(Path("a"), "a", "a"), volume, (4, 1, 1))
     assert axes == [1] and warnings == [] and laid.array.shape == (7, 6, 8) and laid.geometry.spacing_kji_mm[1] == pytest.approx(2.3)
     assert laid.array[5, 2, 3] == volume.array[2, 5, 3]
     places = [g.ijk_to_ras @ ijk for g, ijk in ((laid.geometry, (3, 2, 5, 1)), (volume.geometry, (3, 5, 2, 1)))]
     assert np.allclose(*places)
     for truth in ((0, 1, 2), (0,)):  # K is true: nothing moves
-        same, axes, _ = lay(Scan(Path("a"), "a", "a", truth_kji=truth), volume, (4, 1, 1))
+        same, axes, _ = in_truth_order(Scan(Path("a"), "a", "a", truth_kji=truth), volume, (4, 1, 1))
         assert same is volume and axes == [0]
 
 
 def test_a_scan_that_is_no_truth() -> None:
     thick, thin = Volume.from_array(scan(), OBLIQUE), Volume.from_array(scan(), FINE)
     with pytest.raises(VolumeError, match=r"x\.nii: ground truth along J, I only \(spacing 2\.3 x 1\.1 x 0\.9 mm.*3 such axes are wanted"):
-        lay(Scan(Path("x.nii"), "x", "x"), thick, (2, 2, 2))
+        in_truth_order(Scan(Path("x.nii"), "x", "x"), thick, (2, 2, 2))
     with pytest.raises(VolumeError, match=r"along no axis only \(its table\); 1 such axis is wanted"):
-        lay(Scan(Path("x.nii"), "x", "x", truth_kji=()), thin, (1, 1, 2))
-    same, axes, warnings = lay(Scan(Path("x.nii"), "x", "x", truth_kji=(1, 2)), thin, (2, 2, 2))  # a thin axis that is not quite true
+        in_truth_order(Scan(Path("x.nii"), "x", "x", truth_kji=()), thin, (1, 1, 2))
+    same, axes, warnings = in_truth_order(
+        Scan(Path("x.nii"), "x", "x", truth_kji=(1, 2)), thin, (2, 2, 2)
+    )  # a thin axis that is not quite true
     assert same is thin and axes == [0, 1, 2] and warnings == ["enlarged along K, where it is not stated to be ground truth"]
