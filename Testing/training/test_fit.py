@@ -62,8 +62,14 @@ def job(scan: Path, out: Path, start: str, steps: int = 30) -> FitJob:
     return FitJob(str(scan), str(out), init=start, steps=steps, device="cpu", precision="fp32")
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shipped model to compare with: what is written is what was fitted."""
+    monkeypatch.setattr(fitting, "_reference", lambda *_: None)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slices_along_any_axis(axis: int, small_head: np.ndarray, start: str, tmp_path: Path) -> None:
+def test_slices_along_any_axis(axis: int, small_head: np.ndarray, start: str, tmp_path: Path, alone: None) -> None:
     volume = sliced(small_head, axis)
     volume.write(tmp_path / "thick_T2w.nii.gz")
     volume = Volume.read(tmp_path / "thick_T2w.nii.gz")
@@ -80,12 +86,6 @@ def test_slices_along_any_axis(axis: int, small_head: np.ndarray, start: str, tm
     )
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No shipped model to compare with: what is written is what was fitted."""
-    monkeypatch.setattr(fitting, "_reference", lambda *_: None)
-
-
 def test_it_learns(small_head: np.ndarray, start: str, tmp_path: Path, alone: None) -> None:
     """The residual starts at trilinear interpolation; a few hundred steps of a tiny network leave that behind."""
     volume = sliced(small_head, 2)
@@ -99,7 +99,7 @@ def test_it_learns(small_head: np.ndarray, start: str, tmp_path: Path, alone: No
 
 
 def test_patches_are_cut_from_the_degraded_slices(small_head: np.ndarray, tmp_path: Path) -> None:
-    """LR is the degradation of HR along the network's K, on every way to lay the axes; nothing else differs."""
+    """LR is the degradation of HR along the network's K, in every order of the axes; nothing else differs."""
     volume = sliced(small_head, 0)
     slices = Slices.of(volume, None, None)
     generator = GeneratorConfig(slices.factors)
