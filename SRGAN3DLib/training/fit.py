@@ -73,6 +73,7 @@ def fit(job: FitJob, report: Report, cancelled: IsCancelled = lambda: False) -> 
         batch=BATCH, learning_rate=LEARNING_RATE, save_every=SAVE_EVERY, validate_every=LARGEST_COUNT, seed=job.seed, device=job.device,
         precision=job.precision, init=init,
     )  # fmt: skip
+    patch_size(slices, ordered)  # a scan that is too small is refused before anything else is done with it
     data = SlicePatches(config, ordered, slices, next(iter(find_scans(source))))
     data.config = config = replace(config, patch=patch_size(slices, ordered, data.block))
     made_folder, steps = _begin(config, job, {"scan": sha256, "slices": asdict(slices)}, data, report, cancelled)

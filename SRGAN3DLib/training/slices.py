@@ -194,15 +194,15 @@ def _start(at: float, n: int, patch: int, rng: np.random.Generator) -> int:
     return int(np.clip(at * n - patch * rng.random(), 0, n - patch))
 
 
-def patch_size(slices: Slices, volume: Volume, block: Block) -> int:
+def patch_size(slices: Slices, volume: Volume, block: Block | None = None) -> int:
     """LR voxels along each side: as large as fits beside the block, whichever in-plane axis is degraded. Raises `VolumeError`."""
     shape = volume.array.shape
     coarse = [len(slices.fine_rows(axis, shape[axis], 1.0)) // slices.factor for axis in (1, 2)]
-    strips = [end - first for first, end in (block.beside(axis, shape[axis]) for axis in (1, 2))]
+    strips = [end - first for first, end in (block.beside(axis, shape[axis]) for axis in (1, 2))] if block is not None else []
     size = min(LARGEST_PATCH, *coarse, *strips, *shape)
     if size < SMALLEST_PATCH:
         raise VolumeError(
-            f"{volume.path}: {shape} voxels, slices first, hold no patch of {SMALLEST_PATCH} slices thinned by {slices.factor} "
-            "beside the part that is kept apart to judge the model"
+            f"{volume.path}: {shape} voxels, slices first, hold no patch of {SMALLEST_PATCH} slices thinned by {slices.factor}"
+            + (" beside the quarter of the plane that judges the model" if block is not None else "")
         )
     return size

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.configs import TrainConfig, to_json, train_config_text
-from SRGAN3DLib.contract.errors import Cancelled, DeviceError, JobError, ResourceError, SRGAN3DError
+from SRGAN3DLib.contract.errors import Cancelled, DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.evaluation.metrics import sharpness
 from SRGAN3DLib.evaluation.scoring import Case
@@ -280,7 +280,7 @@ class Trainer:
     def _leave_out(self, fault: str) -> None:
         self.report(Log(f"step {self.step + 1}: {fault}: step left out", "warning"))
         if self.guard.bad >= TOLERATED:
-            raise SRGAN3DError(
+            raise JobError(
                 f"{self.run}: {self.guard.bad} bad steps in a row, the last since {fault}; the state of step {self.saved} is intact; "
                 "begin another run with a lower --learning-rate or --gradient-clip"
             )
