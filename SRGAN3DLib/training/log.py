@@ -1,6 +1,6 @@
-"""A run's records: metrics.jsonl (a line a step), validation.jsonl, and the same for TensorBoard where that is installed.
+"""The records of a run: metrics.jsonl (one line a step), validation.jsonl, and the same for TensorBoard where that is installed.
 
-A killed run leaves lines of steps that its state does not hold, and perhaps a torn one: both go when the run goes on.
+A run that was killed leaves lines of steps that its state does not hold, and perhaps half a line. They are removed when the run goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TAGS = {  # of a step's figures, in TensorBoard
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, without a torn last one; none where there is no log. Raises `JobError` naming a line that is damaged."""
+    """The lines of a log, without half a last line; none where there is no log. Raises `JobError` naming a line that is damaged."""
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []
     except OSError as error:
@@ -70,7 +70,7 @@ def _row(line: bytes, after: int) -> dict[str, Any]:
 
 
 def open_log(path: Path, step: int) -> IO[str]:
-    """Open a JSON-lines log to append after the line of `step`; later lines (of a killed run) and a torn last line go."""
+    """Open a log to append after the line of `step`. Later lines (of a run that was killed) and half a last line are removed."""
     if path.exists():
         write_text(path, "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step))
     with write_errors_named(path):
@@ -78,7 +78,7 @@ def open_log(path: Path, step: int) -> IO[str]:
 
 
 class TrainingLog:
-    """The records of RUN, open from `step` on. A context; raises `ResourceError` when the disk is full."""
+    """The records of RUN, open to append after `step`. A context manager. Raises `ResourceError` when the disk is full."""
 
     def __init__(self, run: Path, step: int, report: Report):
         self.run, self.board = run, None
@@ -95,7 +95,7 @@ class TrainingLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with contextlib.suppress(OSError) if error else write_errors_named(self.run):  # the first error is the one to tell
+        with contextlib.suppress(OSError) if error else write_errors_named(self.run):  # the first error is the one to report
             for file in self.files.values():
                 file.close()
             if self.board is not None:

@@ -1,4 +1,4 @@
-"""Tells the steps that would spoil a run: a loss or gradient that is not finite, or a loss that explodes."""
+"""Finds the steps that would spoil a run: a loss or gradient that is not finite, or a loss that explodes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import math
 from collections.abc import Mapping
 from statistics import median
 
-TIMES = 50.0  # a loss so many times its running median has exploded
-SPAN = 101  # good steps that the median looks back on
-LEAST = 20  # before so many of them it knows nothing
-FLOORS = {"loss": 0.0, "d_loss": 0.25}  # what is watched; a discriminator that knows nothing has 0.25, and a good one far less
+TIMES = 50.0  # a loss that is so many times its running median has exploded
+SPAN = 101  # the median is that of so many good steps
+LEAST = 20  # with fewer good steps there is no median yet
+FLOORS = {
+    "loss": 0.0,
+    "d_loss": 0.25,
+}  # what is watched, and the least that counts as usual: an untrained D has 0.25, a good one less
 TOLERATED = 20  # bad steps in a row
 
 
 class LossGuard:
-    """`recent` losses of good steps by name (they go into the state, so that a resumed run decides alike), `bad` steps in a row."""
+    """`recent`: the losses of good steps by name, kept in the state so that a resumed run decides alike. `bad`: bad steps in a row."""
 
     def __init__(self) -> None:
         self.recent: dict[str, list[float]] = {}
         self.bad = 0
 
     def fault(self, figures: Mapping[str, float]) -> str:
-        """Why the step with these figures must not count; empty for a good one, which is remembered."""
+        """Why the step with these figures must not count. Empty for a good step, whose losses are remembered."""
         reason = self._reason(figures)
         if reason:
             self.bad += 1

@@ -1,4 +1,7 @@
-"""Batch normalisation over the batch of all ranks, on any device; PyTorch's SyncBatchNorm needs CUDA and has no second derivative (R1)."""
+"""Batch normalisation over the batch of all ranks, on any device.
+
+PyTorch's SyncBatchNorm needs CUDA, and has no second derivative, which the R1 penalty takes.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class RankBatchNorm3d(nn.BatchNorm3d):
 
 
 def over_ranks(network: nn.Module) -> nn.Module:
-    """Exchange every `nn.BatchNorm3d` in `network` for one over all ranks."""
+    """Replace every `nn.BatchNorm3d` in `network` by one over all ranks, in place; returns `network`."""
     for name, child in network.named_children():
         if type(child) is nn.BatchNorm3d:
             fresh = RankBatchNorm3d(child.num_features, child.eps, child.momentum).to(child.weight)

@@ -1,8 +1,8 @@
-"""Ranks: the processes that `torchrun` starts to do one job together, each on a device of its own. Without torchrun there is one,
-and nothing here does anything. Torch is loaded only where there are several.
+"""Ranks: the processes that `torchrun` starts to do one job together, each on its own device. Without torchrun there is one rank,
+and nothing in this file has an effect. Torch is loaded only where there are several ranks.
 
-Why no DistributedDataParallel: the GAN stage takes gradients with respect to the image (adversarial share, R1), which DDP cannot,
-and the networks are so small (2 to 40 MB) that averaging their gradients after the backward pass costs next to nothing.
+DistributedDataParallel is not used: the GAN stage takes gradients with respect to the image (adversarial share, R1), which it does not
+support, and the networks are so small (2 to 40 MB) that averaging their gradients after the backward pass costs almost no time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from SRGAN3DLib.contract.events import Event, Log, Report
 if TYPE_CHECKING:
     from torch import Tensor
 
-PATIENCE = datetime.timedelta(minutes=10)  # no answer for that long: the rank has gone
-WORDS = ("gloo", "nccl", "connection", "timed out", "timeout")  # in PyTorch's messages when another rank has gone
+PATIENCE = datetime.timedelta(minutes=10)  # a rank that does not answer for that long has ended
+WORDS = ("gloo", "nccl", "connection", "timed out", "timeout")  # in PyTorch's messages when another rank has ended
 T = TypeVar("T")
 
 
@@ -36,25 +36,25 @@ class Ranks:
 
     @staticmethod
     def here() -> Ranks:
-        """As torchrun's environment says. Raises `JobError`."""
+        """From the environment variables that torchrun sets. Raises `JobError`."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if not {*names, "MASTER_ADDR"} <= set(os.environ):
             return Ranks()
         try:
             return Ranks(*(int(os.environ[name]) for name in names))
         except ValueError:
-            raise JobError(f"{', '.join(f'{name}={os.environ[name]}' for name in names)}: whole numbers are wanted") from None
+            raise JobError(f"{', '.join(f'{name}={os.environ[name]}' for name in names)}: they must be whole numbers") from None
 
     @property
     def first(self) -> bool:
-        """The one that writes, reports and prints."""
+        """Whether this is the rank that writes files, reports and prints."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         return items[self.rank :: self.world]
 
     def device(self, asked: str) -> str:
-        """The device of this rank: with several, each its own GPU or all the CPU. Raises `JobError`."""
+        """The device of this rank. Several ranks take one GPU each, or all the CPU. Raises `JobError`."""
         if self.world == 1 or asked == "cpu":
             return asked
         import torch
@@ -64,7 +64,7 @@ class Ranks:
         return f"cuda:{self.local}" if asked == "cuda" or torch.cuda.is_available() else "cpu"
 
     def telling(self, report: Report) -> Report:
-        """A report for this rank: the first says all, the others their log lines with their number in front."""
+        """A report for this rank: the first rank reports everything, the others only log lines, with their number in front."""
 
         def tell(event: Event) -> None:
             if isinstance(event, Log):
@@ -74,9 +74,9 @@ class Ranks:
 
         return tell
 
-    # ------------------------------------------------------------ meeting and parting
+    # ------------------------------------------------------------ connecting
     def join(self, device: Any) -> None:
-        """Meet the other ranks: NCCL between GPUs, Gloo between CPUs."""
+        """Connect to the other ranks: by NCCL between GPUs, by Gloo between CPUs."""
         if self.world == 1:
             return
         import torch
@@ -90,7 +90,7 @@ class Ranks:
                 distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
 
     def leave(self) -> None:
-        """Part, once all have come to this point."""
+        """Disconnect, once all ranks have come to this point."""
         if self.world > 1:
             from torch import distributed
 
@@ -100,7 +100,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Another rank's end, as one line: `ResourceError`."""
+        """Turns the end of another rank into a `ResourceError` of one line."""
         try:
             yield
         except RuntimeError as error:
@@ -110,9 +110,9 @@ class Ranks:
             who = f"rank {self.rank} of {self.world}"
             raise ResourceError(f"{who}: another rank has ended or does not answer; its own line says why ({text[:100]})") from None
 
-    # ------------------------------------------------------------ speaking with the others
+    # ------------------------------------------------------------ exchanging
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over the ranks into each tensor, all in one message."""
+        """Replace each tensor by its mean over the ranks, all in one message."""
         if self.world == 1:
             return
         import torch
@@ -125,7 +125,7 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
 
     def any(self, flag: bool, device: Any) -> bool:
-        """Whether one of the ranks says so; all of them get the same answer, so that they stop at the same step."""
+        """Whether `flag` is true on any rank. All ranks get the same answer, so that they stop at the same step."""
         if self.world == 1:
             return flag
         import torch
@@ -135,7 +135,7 @@ class Ranks:
         return bool(share.item() > 0)
 
     def gather(self, items: Sequence[T]) -> list[T]:
-        """The lists that `share` dealt out, put together in their first order, on every rank."""
+        """The parts that `share` made of a list, put together in the order of that list, on every rank."""
         if self.world == 1:
             return list(items)
         from torch import distributed
@@ -145,7 +145,7 @@ class Ranks:
         return [hands[n % self.world][n // self.world] for n in range(sum(map(len, hands)))]
 
     def agree(self, fact: Any, message: str) -> None:
-        """Raises `JobError` on every rank unless all hold the same `fact`."""
+        """Raises `JobError` on every rank unless all ranks have the same `fact`."""
         facts = self.gather([fact])
         if any(other != facts[0] for other in facts):
             raise JobError(f"{message}: {', '.join(f'rank {rank} has {other}' for rank, other in enumerate(facts))}")

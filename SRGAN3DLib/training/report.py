@@ -1,6 +1,6 @@
-"""What came of a training run, for people: RUN/report.md with its curves, its table and a picture under each blur.
+"""The report of a training run for people: RUN/report.md with curves, a table and a picture under each blur.
 
-`write_report(RUN)` needs nothing but the folder (and, for the pictures, the validation scans): it may be called on any run, at any time.
+`write_report(RUN)` needs the folder only, and the validation scans for the pictures. It may be called on any run at any time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .validation import super_resolve, validation_cases
 
 MODELS = {"SR": MODEL, "SR sharp": SHARP_MODEL}
 COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#7b3294")
-SMOOTH = 50  # the running mean in the curves goes over so small a part of them
+SMOOTH = 50  # the running mean in the curves goes over a fiftieth of the steps
 
 
 def write_report(run: str | Path) -> Path:
@@ -72,7 +72,7 @@ def _what(config: TrainConfig, steps: list[dict[str, Any]]) -> list[str]:
 
 
 def _data(run: Path, config: TrainConfig) -> list[str]:
-    """What was trained on, as the models say, and what was validated on."""
+    """The training scans, from the header of a model, and the validation scans."""
     path = next((run / name for name in MODELS.values() if (run / name).exists()), None)
     if path is None:
         return []
@@ -103,7 +103,7 @@ def _cell(text: Any) -> str:
 
 
 def _curves(path: Path, config: TrainConfig, steps: list[dict[str, Any]], validations: list[dict[str, Any]]) -> None:
-    """Loss, gain by degradation, and what D says: one panel each, as far as there is something to draw."""
+    """Loss, gain by degradation, and the outputs of D: one panel each, where there are values."""
     from matplotlib.figure import Figure
 
     kinds = _kinds(validations)
@@ -132,7 +132,7 @@ def _curves(path: Path, config: TrainConfig, steps: list[dict[str, Any]], valida
 
 
 def _lines(ax: Any, rows: list[dict[str, Any]], names: dict[str, str], log: bool) -> None:
-    """Running means over the single steps in pale; all in one panel."""
+    """One panel: running means, over the single steps in pale."""
     x = np.array([row["step"] for row in rows])
     for (name, label), colour in zip(names.items(), COLOURS, strict=False):
         y = np.array([row.get(name, np.nan) for row in rows], float)
@@ -171,7 +171,7 @@ def _table(config: TrainConfig, validations: list[dict[str, Any]]) -> list[str]:
             figures = f"{row.get(f'gain_{kind}', float('nan')):+.2f} | {worst:+.2f} | {psnr} | {' | '.join(rest)}"
             lines.append(f"| {title} | {row['step']} | {kind} | {figures} |")
     note = f"Central box of {config.validation_box} voxels of every scan; gain over the best of linear, cubic B-spline and Lanczos-3."
-    return [*lines, "", note + " Choosing the step on these scans makes the figures a little kind to the model.", ""]
+    return [*lines, "", note + " The step was chosen on these scans, so the figures are slightly too good.", ""]
 
 
 def _mean_gain(row: dict[str, Any], kinds: list[str]) -> float:
@@ -194,7 +194,7 @@ def _pictures(run: Path, config: TrainConfig) -> list[str]:
             comparison(run / name, f"{case.name}, {case.degradation}", {**images, "HR": case.hr}, case.lr, case.factors, captions)
             _shrink(run / name)
             lines += [f"![{case.name} under {case.degradation}]({name})", ""]
-    except (JobError, VolumeError) as error:  # scans that are gone are no reason to lose the report
+    except (JobError, VolumeError) as error:  # scans that are gone must not cost the report
         lines += [f"No pictures: {error}", ""]
     return lines
 
@@ -209,7 +209,7 @@ def _first_cases(run: Path, config: TrainConfig) -> Iterator[Case]:
 
 
 def _shrink(path: Path) -> None:
-    """256 colours do for grey pictures and error maps: a third of the bytes."""
+    """Reduce a picture to 256 colours, which are enough for grey pictures and error maps: a third of the bytes."""
     from PIL import Image
 
     with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Who is trained on, who judges: every scan with its role, split by subject, never by patch; RUN/split.json keeps it.
+"""The split: every scan with its role in a run. Subjects are split, never patches. RUN/split.json keeps it.
 
 Once written, the split rules: scans that came later are not used, and a scan that went or changed stops the run before its first step.
 """
@@ -60,7 +60,7 @@ class Split:
         return [member for member in self.members if member.role == role]
 
     def try_each(self, role: str, use: Callable[[Scan], None], cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Call `use` with the role's scans; one that raises is skipped with the reason, or stops a run that had used it before."""
+        """Call `use` with each scan of the role. A scan that raises is skipped with the reason, or stops a run that has used it before."""
         for index, member in enumerate(self.members):
             if member.role != role:
                 continue
@@ -74,7 +74,7 @@ class Split:
                 self.members[index] = member.skipped(str(error))
 
     def write(self) -> None:
-        """At the run's beginning; a split that is there stays."""
+        """Write split.json when a run begins. A split that exists is left as it is."""
         if self.old is not None:
             return
         rows = [
@@ -117,7 +117,7 @@ class Split:
         return lines
 
     def _keep_apart(self) -> None:
-        """No subject, and no file, on both sides: what judges is left out of training."""
+        """Leave out of training each subject and each file that is in the validation set, too."""
         judges = {member.scan.subject for member in self.members if member.source == "validation"}
         files = {member.scan.path.resolve() for member in self.members if member.source == "validation"}
         for index, member in enumerate(self.members):
@@ -126,7 +126,7 @@ class Split:
                 self.members[index] = member.skipped(f"{member.scan.path}: {reason}")
 
     def _hold_out(self) -> None:
-        """Whole subjects, drawn by the seed, become the validation set: the nearest count to the share, at least one on each side."""
+        """Move whole subjects, drawn by the seed, into the validation set: as near to the share as possible, at least one on each side."""
         subjects = sorted({member.scan.subject for member in self.of("train")})
         if len(subjects) < 2:
             found = f"all scans fit for training are of {subjects[0]!r}" if subjects else "no scan is fit for training"
@@ -137,7 +137,7 @@ class Split:
         self.members = [replace(m, role="validation") if m.role == "train" and m.scan.subject in chosen else m for m in self.members]
 
     def _hold_to(self, old: dict[tuple[str, str], dict[str, Any]]) -> None:
-        """The roles on disk; raises `VolumeError` naming the first used scan that is gone, changed, or unfit now."""
+        """Take the roles from disk. Raises `VolumeError` naming the first used scan that is gone, has changed, or is not fit any more."""
         now = {member.key: member for member in self.members}
         for key, row in old.items():
             if row["role"] == "skipped":

@@ -1,4 +1,4 @@
-"""Validation while training: figures of the cases (`TrainingSet.cases`: central boxes of the validation scans under every blur)."""
+"""Validation during training: figures of `TrainingSet.cases`, the central boxes of the validation scans under every blur."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .datasets import cases_of
 from .split import NAME as SPLIT
 from .split import read_split
 
-FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the last two: sharpness, the truth's is 1
+FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the last two measure sharpness; the truth has 1
 
 
 def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
-    """The cases of a run's validation scans, as its split.json names them (without one: all). Raises `VolumeError` where they are gone."""
+    """The cases of the validation scans that a run's split.json names, or of all without that file. Raises `VolumeError` if they are gone."""
     known = (run / SPLIT).exists()
     wanted = {file for (_, file), row in read_split(run / SPLIT).items() if row["role"] == "validation"} if known else set()
     for scan in find_scans(config.validation or config.data, config.subject_pattern):
@@ -46,7 +46,7 @@ def super_resolve(network: nn.Module, case: Case, blur_aware: bool, device: torc
 
 
 def score(case: Case, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]:
-    """One row of figures; `truth` is the sharpness of the case's truth."""
+    """One row of figures. `truth` is the sharpness of the case's truth, as `metrics.sharpness` gives it."""
     metrics, sharp = all_metrics(case.hr, sr, case.mask, case.data_range), sharpness(sr, case.mask, case.data_range)
     ratios = {f"{name}_ratio": value / truth[name] if truth[name] else 0.0 for name, value in sharp.items()}
     gain = metrics["psnr"] - case.best_psnr

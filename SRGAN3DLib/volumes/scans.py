@@ -1,4 +1,4 @@
-"""Scans on disk: what `--data` may name, found and described; of the files themselves no more than headers is looked at.
+"""Scans on disk: finds and describes what `--data` may name. Of the files themselves only headers are read.
 
 Subject, contrast, licence and true axes come from a table where there is one, else from names and the spacing (`subjects`).
 """
@@ -20,7 +20,7 @@ from .itk import is_dicom_folder
 from .subjects import Subject, guess_subjects
 from .volume import READABLE, Volume, read_geometry
 
-COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a table; only `file` must be there, others are not looked at
+COLUMNS = ("file", "subject", "contrast", "licence", "truth_axes")  # of a table; only `file` must be there, other columns are ignored
 TABLE = "volumes.csv"
 TRUTH_RATIO = 1.5  # times the smallest spacing: a coarser axis is no ground truth, unless a table says that it is
 BIDS_SUFFIXES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "T2star", "inplaneT1", "inplaneT2", "PDT2", "PD", "FLASH", "angio")
@@ -29,7 +29,7 @@ _CONTRASTS = {suffix.lower(): suffix for suffix in BIDS_SUFFIXES} | {"t1": "T1w"
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan on disk, called `name`: its path below the data's folder. Of one with a `problem` no more than that is known.
+    """A scan on disk. `name` is its path below the folder of the data. A scan with a `problem` cannot be read, for that reason.
 
     `truth_kji`: the array axes on which it is ground truth at its own spacing; None: no table says so, its spacing tells (`truth`).
     `subject_source`: how the subject was found (a key of `subjects.SOURCES`).
@@ -45,7 +45,7 @@ class Scan:
     subject_source: str = ""
 
     def truth(self, spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
-        """The axes on which it is ground truth: as stated, else those not thicker than 1.5 times the thinnest."""
+        """The axes on which it is ground truth: as stated, else those no coarser than 1.5 times the finest."""
         return thin_axes(spacing_kji_mm) if self.truth_kji is None else self.truth_kji
 
     def geometry(self) -> Geometry:
@@ -59,7 +59,7 @@ class Scan:
         return Volume.read(self.path)
 
     def size(self) -> int:
-        """Bytes on disk; of a DICOM folder all its files'; 0 where there is nothing."""
+        """Bytes on disk, of a DICOM folder those of all its files; 0 where there is nothing."""
         try:
             files = [path for path in self.path.iterdir() if path.is_file()] if self.path.is_dir() else [self.path]
             return sum(path.stat().st_size for path in files)
