@@ -40,7 +40,7 @@ from SRGAN3DLib.volumes.scans import find_scans
 from SRGAN3DLib.volumes.volume import Volume
 
 from .own_detail import PROTOCOL, gains_db, model_of
-from .run_folder import CONFIG, FIT, MODEL, STATE, remove_own_files
+from .run_folder import CONFIG, FIT, MODEL, STATE, remove_if_empty, remove_own_files
 from .run_lock import RunLock, check_free
 from .slices import SlicePatches, Slices, patch_size
 from .trainer import Trainer
@@ -88,7 +88,8 @@ def fit(job: FitJob, report: Report, cancelled: IsCancelled = lambda: False) -> 
         _stop_if(cancelled, run)
         fact = {"fit": {"file": source.name, "sha256": sha256, **asdict(slices), "slice_axis_kji": order.axes[0], **gains}}
         _export(kept, out, volume, order, fact)
-    left = remove_own_files(run, made_folder)
+        remove_own_files(run)
+    left = remove_if_empty(run) if made_folder else []
     if left:
         report(Log(f"{run}: other files lie there ({', '.join(left[:3])}), so the folder was left", "warning"))
     return {

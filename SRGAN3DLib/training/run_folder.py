@@ -12,16 +12,18 @@ OWN = (CONFIG, METRICS, VALIDATION, STATE, MODEL, SHARP_MODEL, REPORT, CURVES, S
 OWN_PATTERNS = ("validation_*.png", f"{TENSORBOARD}/events.out.tfevents.*", ".srgan3d-*.part")
 
 
-def remove_own_files(run: Path, made_folder: bool) -> list[str]:
-    """Remove what a fit wrote into `run`, fit.json last; and the folder if the fit made it and nothing else lies in it.
-
-    Returns the names of what was left.
-    """
+def remove_own_files(run: Path) -> None:
+    """Remove what a fit wrote into `run`, fit.json last. A file that the system does not give up is left there."""
     paths = [run / name for name in OWN] + [path for pattern in OWN_PATTERNS for path in run.glob(pattern)]
     for path in [*paths, run / FIT]:
         if path.is_file() or path.is_symlink():
-            path.unlink()
-    for folder in (run / TENSORBOARD, *([run] if made_folder else [])):
-        with contextlib.suppress(OSError):  # not empty, or not there
-            folder.rmdir()
-    return sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+            with contextlib.suppress(OSError):
+                path.unlink()
+    remove_if_empty(run / TENSORBOARD)
+
+
+def remove_if_empty(folder: Path) -> list[str]:
+    """Remove the folder if nothing lies in it; returns the names of what does."""
+    with contextlib.suppress(OSError):  # not empty, or not there
+        folder.rmdir()
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

@@ -116,7 +116,7 @@ class Trainer:
 
     # ------------------------------------------------------------ the loop
     def fit(self, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-        """Train to the end. Returns the run's facts. Raises `Cancelled` once the state is saved; `ResourceError` leaves the last one intact."""
+        """Train to the end. Returns the run's facts. Raises `Cancelled` with the state saved, `ResourceError` with the last one kept."""
         try:
             with self.ranks.watched(), RunLock(self.run) if self.ranks.first else nullcontext():
                 return self._fit(cancelled)

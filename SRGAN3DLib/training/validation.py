@@ -26,7 +26,7 @@ FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the l
 
 
 def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
-    """The cases of the validation scans that a run's split.json names, or of all without that file. Raises `VolumeError` if they are gone."""
+    """The cases of the validation scans that a run's split.json names (without it: of all). Raises `VolumeError` if they are gone."""
     known = (run / SPLIT).exists()
     wanted = {file for (_, file), row in read_split(run / SPLIT).items() if row["role"] == "validation"} if known else set()
     for scan in find_scans(config.validation or config.data, config.subject_pattern):

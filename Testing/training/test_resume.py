@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from conftest import save_untrained
 from grids import FINE
+from safetensors.torch import load_file, save_file
 
 from SRGAN3DLib.app.cli import main
+from SRGAN3DLib.contract.checkpoint_header import read_layout
 from SRGAN3DLib.contract.configs import DegradationConfig, DiscriminatorConfig, GeneratorConfig, TrainConfig
 from SRGAN3DLib.contract.errors import Cancelled, JobError
 from SRGAN3DLib.contract.events import Event, Log
@@ -152,6 +154,30 @@ def test_the_subjects_are_shown(data: Path, tmp_path: Path) -> None:
         Trainer(config(data, tmp_path / "other", degradation=DegradationConfig("slice-profile")))
 
 
+def test_a_run_of_an_older_version(data: Path, tmp_path: Path) -> None:
+    """Its files lack what was added since, and have what nothing reads any more."""
+    run = tmp_path / "run"
+    trainer = Trainer(config(data, run))
+    with pytest.raises(Cancelled):
+        trainer.fit(lambda: trainer.step == 2)
+    old = json.loads((run / "config.json").read_text())
+    old["degradation"]["fwhm"] = None
+    (run / "config.json").write_text(json.dumps({key: old[key] for key in old if key not in ("format_version", "subject_pattern")}))
+    split = json.loads((run / "split.json").read_text())
+    for row in split["files"]:
+        del row["subject_from"]
+    (run / "split.json").write_text(json.dumps(split))
+    facts = json.loads(read_layout(run / "state.safetensors")[1]["state"])
+    tensors = load_file(run / "state.safetensors")
+    kept = {key: facts[key] for key in ("step", "best_gain", "bad_steps")}
+    save_file(tensors, run / "state.safetensors", {"state": json.dumps(kept)})
+    assert Trainer(config(data, run)).fit()["steps"] == 3 and steps_logged(run) == [1, 2, 3]
+    newer = json.loads((run / "config.json").read_text()) | {"format_version": 9}
+    (run / "config.json").write_text(json.dumps(newer))
+    with pytest.raises(JobError, match=r"config\.json: format version 9; this program reads 1 to 2"):
+        Trainer(config(data, run))
+
+
 # ------------------------------------------------------------ real signals
 def command(data: Path, run: Path) -> list[str]:
     options = "--steps 5000 --gan-steps 0 --batch 1 --patch 6 --save-every 100000 --validate-every 100000 --device cpu --precision fp32"
@@ -176,6 +202,32 @@ def test_a_signal_saves_the_state(data: Path, tmp_path: Path, number: signal.Sig
     assert child.returncode == 130 and "the state is saved" in said and "Traceback" not in said, said
     assert read_step(run) == steps_logged(run)[-1] >= 3
     assert not list(run.glob(".srgan3d-*")) and not (run / "in-use.lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_fifty_ends_at_random_moments(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Each goes on where the last one ended: 130 with the state of the last step, and after a kill -9 at least a state that is whole."""
+    run, dice, before = tmp_path / "run", random.Random(int(number)), 0
+    words = [*command(data, run), "--quiet"]
+    words[words.index("--save-every") + 1] = "5" if number == signal.SIGKILL else "100000"
+    for _ in range(50):
+        child = subprocess.Popen(
+            words, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        begun = time.monotonic()
+        while child.poll() is None and not (run / "in-use.lock").exists() and time.monotonic() - begun < 60:
+            time.sleep(0.01)
+        time.sleep(dice.random())
+        child.send_signal(number)
+        _, said = child.communicate(timeout=120)
+        assert child.returncode == (-9 if number == signal.SIGKILL else 130), said
+        step = read_step(run) or 0
+        assert step >= before and "Traceback" not in said
+        if number != signal.SIGKILL:
+            assert not list(run.glob(".srgan3d-*")) and (not step or steps_logged(run)[-1] == step)
+        before = step
+    assert before > 0
 
 
 def test_the_command_line_wins_over_the_configuration(tmp_path: Path) -> None:
