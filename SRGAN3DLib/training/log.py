@@ -48,7 +48,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(_row(line, rows[-1]["step"] if rows else 0))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if number == len(lines) and not line.endswith(b"}"):  # the run was killed while it wrote
+            if number == len(lines) and line.startswith(b"{") and not line.endswith(b"}"):  # the run was killed while it wrote
                 break
             reason = " ".join(str(error).split())[:100]
             raise JobError(

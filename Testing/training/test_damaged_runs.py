@@ -166,7 +166,7 @@ def test_a_damaged_file_is_named_and_nothing_is_lost(
             bad.append((what, code, "not one line: " + said[-300:], []))
         codes.append(code)
     assert bad == []
-    assert sum(code != 0 for code in codes) >= len(codes) // 3  # most damages are noticed
+    assert sum(code != 0 for code in codes) >= len(codes) // 4  # a number may change unnoticed, a broken file may not
     if (run / name).is_dir():
         (run / name).rmdir()
     shutil.copytree(template, run, dirs_exist_ok=True)
