@@ -60,9 +60,9 @@ class TrainingSet:
         self.volumes: list[TrainingVolume] = []
         self.skipped: list[tuple[Path, str]] = []
         self._grids: dict[Path, Geometry] = {}
-        members = [self._member(scan, "data") for scan in find_scans(config.data, config.subject_pattern)]
+        members = [self._member(scan, "data") for scan in find_scans(config.data, subject_pattern=config.subject_pattern)]
         if config.validation:
-            members += [self._member(scan, "validation") for scan in find_scans(config.validation, config.subject_pattern)]
+            members += [self._member(scan, "validation") for scan in find_scans(config.validation, subject_pattern=config.subject_pattern)]
         self.split = Split(members, Path(config.out) / SPLIT, config.seed, config.validation_share)
         self._check_memory()
         self.split.try_each("train", self._add, cancelled)

@@ -29,7 +29,7 @@ def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
     """The cases of the validation scans that a run's split.json names (without it: of all). Raises `VolumeError` if they are gone."""
     known = (run / SPLIT).exists()
     wanted = {file for (_, file), row in read_split(run / SPLIT).items() if row["role"] == "validation"} if known else set()
-    for scan in find_scans(config.validation or config.data, config.subject_pattern):
+    for scan in find_scans(config.validation or config.data, subject_pattern=config.subject_pattern):
         if not known or scan.name in wanted:
             yield from cases_of(scan, config)[0]
 

@@ -71,7 +71,7 @@ class Scan:
             raise VolumeError(f"{self.path}: {self.problem}")
 
 
-def find_scans(data: str | Path, subject_pattern: str | None = None) -> list[Scan]:
+def find_scans(data: str | Path, *, subject_pattern: str | None = None) -> list[Scan]:
     """The scans that `data` names, sorted by path, or in the order of the list.
 
     A file; a DICOM folder; a folder of volumes, DICOM folders and BIDS datasets at any depth; a CSV with a column `file`; a `.txt`
