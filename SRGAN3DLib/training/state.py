@@ -97,7 +97,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
             "best_gain": -math.inf if best == -math.inf else _finite(best),
             "recent_losses": {name: [_finite(value) for value in recent[name]][-SPAN:] for name in FLOORS if name in recent},
             "scaler": {name: _finite(value) for name, value in facts.get("scaler", {}).items()},
-            "validation_due": facts.get("validation_due", False) is True,
+            "validation_due": _truth(facts.get("validation_due", False)),
         }
     except _ERRORS as error:
         raise _damaged(path, error) from None
@@ -107,6 +107,12 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**62:
         raise ValueError(f"a count of {ascii(value)[:40]}")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"neither true nor false but {ascii(value)[:40]}")
     return value
 
 
