@@ -47,7 +47,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_row(line, rows[-1]["step"] if rows else 0))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines) and line.startswith(b"{") and not line.endswith(b"}"):  # the run was killed while it wrote
                 break
             reason = " ".join(str(error).split())[:100]
