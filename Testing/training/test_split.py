@@ -36,7 +36,8 @@ def test_a_subject_is_never_on_both_sides(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "split.json").read_text())
     assert written["subjects"] == {"train": ["bert"], "validation": ["anna", "renamed"]}
     assert written["files"][2] == {
-        "source": "data", "file": "bert_1.nii", "subject": "bert", "contrast": "", "bytes": 10, "role": "train", "reason": "",
+        "source": "data", "file": "bert_1.nii", "subject": "bert", "subject_from": "", "contrast": "", "bytes": 10, "role": "train",
+        "reason": "",
     }  # fmt: skip
 
 
