@@ -18,6 +18,7 @@ import numpy as np
 
 from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 
+from .acquisition import AcquisitionFacts
 from .files import is_full, replacing
 from .geometry import Geometry, ras_from_lps, slabs
 from .itk import is_dicom_folder, read_dicom, read_dicom_geometry, read_itk, read_itk_geometry
@@ -40,7 +41,7 @@ class Volume:
     `dtype` and `scaling` (slope, intercept) tell how the file stored it, for `write(like_input_dtype=True)`.
     `space_code` is NIfTI's word for what the matrix leads to: 1 the scanner, 2 another scan, 3 Talairach, 4 MNI.
     `notes` are sentences about the file that its user should know (two matrices that disagree, say). `path` is where it
-    was read from.
+    was read from. `acquisition` is what a DICOM series says about how it was acquired; None for other formats.
     """
 
     array: np.ndarray
@@ -50,6 +51,7 @@ class Volume:
     space_code: int = 1
     notes: tuple[str, ...] = ()
     path: Path | None = None
+    acquisition: AcquisitionFacts | None = None
 
     def __post_init__(self) -> None:
         array = np.ascontiguousarray(self.array, np.float32)
