@@ -151,9 +151,9 @@ def _one(
 
 
 def _holds_dicom(folder: Path) -> bool:
-    from SRGAN3DLib.volumes.itk import is_dicom_folder
+    from SRGAN3DLib.volumes.dicom import is_dicom
 
-    return is_dicom_folder(folder)
+    return is_dicom(folder)
 
 
 def _batch_outputs(inputs: list[Path], folder: Path) -> list[Path]:

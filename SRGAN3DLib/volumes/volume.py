@@ -19,9 +19,10 @@ import numpy as np
 from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 
 from .acquisition import AcquisitionFacts
+from .dicom import is_dicom, read_dicom, read_dicom_geometry
 from .files import is_full, replacing
 from .geometry import Geometry, ras_from_lps, slabs
-from .itk import is_dicom_folder, read_dicom, read_dicom_geometry, read_itk, read_itk_geometry
+from .itk import read_itk, read_itk_geometry
 from .nifti import nifti_header, read_nifti, read_nifti_geometry
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -67,8 +68,10 @@ class Volume:
         return Volume(array, Geometry(cast(Any, np.shape(array)), ijk_to_ras))
 
     @staticmethod
-    def read(path: str | Path) -> Volume:
-        """The volume of a file (by its extension) or of a folder with one DICOM series.
+    def read(path: str | Path, series: str | None = None) -> Volume:
+        """The volume of a file (by its extension, or a multi-frame DICOM file) or of a folder with one DICOM series at any depth.
+
+        `series` chooses among several DICOM series: a number, a UID or a part of the description; other formats ignore it.
 
         Raises `VolumeError`, one line that begins with the path, for whatever is not one whole scalar 3-D scan, and
         `ResourceError` where it does not fit into memory.
@@ -76,7 +79,7 @@ class Volume:
         path = Path(path)
         with _naming(path):
             suffix = _suffix_to_read(path)
-            array, geometry, facts = read_dicom(path) if not suffix else _read_file(path, suffix)
+            array, geometry, facts = read_dicom(path, series) if not suffix else _read_file(path, suffix)
             check_voxels(array)
             return Volume(array, geometry, path=path, **facts)
 
@@ -119,13 +122,13 @@ class Volume:
             raise VolumeError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def read_geometry(path: str | Path) -> Geometry:
+def read_geometry(path: str | Path, series: str | None = None) -> Geometry:
     """The grid of what `Volume.read` would read, from the header alone. Raises `VolumeError` in the same words."""
     path = Path(path)
     with _naming(path):
         suffix = _suffix_to_read(path)
         if not suffix:
-            return read_dicom_geometry(path)
+            return read_dicom_geometry(path, series)
         return read_nifti_geometry(path) if suffix.startswith(".nii") else read_itk_geometry(path, suffix)
 
 
@@ -169,7 +172,7 @@ def list_volumes(folder: str | Path) -> list[Path]:
         raise VolumeError(f"{folder}: no such folder")
     try:
         seen = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "~"))]
-        found = [path for path in seen if (is_dicom_folder(path) if path.is_dir() else _suffix(path) is not None)]
+        found = [path for path in seen if (is_dicom(path) if path.is_dir() else _suffix(path) is not None)]
     except OSError as error:
         raise VolumeError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
     if not found:
@@ -183,7 +186,7 @@ def _suffix(path: Path) -> str | None:
 
 
 def _suffix_to_read(path: Path) -> str:
-    """The file's known extension; "" for a folder."""
+    """The file's known extension; "" for a folder and for a DICOM file."""
     if path.is_dir():
         return ""
     if not path.exists():
@@ -191,8 +194,8 @@ def _suffix_to_read(path: Path) -> str:
     if not path.is_file():
         raise VolumeError("not a regular file")
     suffix = _suffix(path)
-    if path.suffix.lower() == ".dcm":
-        raise VolumeError("a single DICOM file; give the folder that holds its whole series")
+    if suffix is None and is_dicom(path):
+        return ""
     if suffix is None:
         raise VolumeError(f"unknown extension; {', '.join(READABLE)} or a folder of DICOM files can be read")
     if path.stat().st_size == 0:

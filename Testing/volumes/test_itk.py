@@ -13,7 +13,7 @@ from corpus import SHAPE, dicom, meta, nifti, nrrd, scan
 from grids import MATRICES, OBLIQUE
 
 from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
-from SRGAN3DLib.volumes.itk import is_dicom_folder
+from SRGAN3DLib.volumes.dicom import is_dicom
 from SRGAN3DLib.volumes.volume import Volume, list_volumes
 
 
@@ -63,7 +63,7 @@ def test_dicom_series(tmp_path: Path) -> None:
     volume = Volume.read(folder)
     np.testing.assert_array_equal(volume.array, scan().astype(np.int16))
     assert volume.geometry.box_distance_mm(Geometry(SHAPE, OBLIQUE)) < 1e-4
-    assert volume.dtype == "int16" and is_dicom_folder(folder) and list_volumes(tmp_path) == [folder]
+    assert volume.dtype == "int16" and is_dicom(folder) and list_volumes(tmp_path) == [folder]
     volume.write(folder / "脳.nii.gz", like_input_dtype=True)
     assert nib.load(folder / "脳.nii.gz").get_data_dtype() == np.int16
 
