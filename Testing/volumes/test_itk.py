@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from corpus import SHAPE, dicom, meta, nifti, nrrd, scan
 from grids import MATRICES, OBLIQUE
 
-from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
 from SRGAN3DLib.volumes.dicom import is_dicom
+from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
 from SRGAN3DLib.volumes.volume import Volume, list_volumes
 
 
