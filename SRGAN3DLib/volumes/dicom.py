@@ -48,7 +48,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _grid(path: Path, series: str | None) -> tuple[list[Frame], Geometry, list[str]]:
-    folder = find_series(path) if path.is_dir() else _single_file(path)
+    folder = find_series(path, series) if path.is_dir() else _single_file(path)
     volume = choose(folder, series)
     frames, geometry, notes = grid(volume.frames)
     return frames, geometry, [*folder.notes, *notes, *_doubts(frames)]

@@ -83,29 +83,46 @@ class DicomFolder:
     notes: tuple[str, ...]
 
 
-def find_series(folder: Path) -> DicomFolder:
-    """All DICOM files of `folder` and of the folders in it. Raises `VolumeError` where there is no image series."""
-    parts = [read_part(path) for path in dicom_files(folder)]
+def find_series(folder: Path, wanted: str | None = None) -> DicomFolder:
+    """All DICOM files of `folder` and of the folders in it; with `wanted` only those of the series that fit, if any do.
+
+    Raises `VolumeError` where there is no image series.
+    """
+    paths = list(dicom_files(folder))
+    chosen = paths if wanted is None else _of_fitting_series(paths, wanted) or paths
+    parts = [read_part(path) for path in chosen]
     unknown = next((part for part in parts if part.problem and not part.sop_class), None)
     if unknown is not None:
         raise VolumeError(f"{unknown.path.name}: {unknown.problem}")
     images = [part for part in parts if part.is_image]
     scans = [part for part in images if part.sop_class in SCANS]
-    chosen = scans or [part for part in images if part.frames or part.problem]
-    if not chosen:
+    images = scans or [part for part in images if part.frames or part.problem]
+    if not images:
         if any(part.sop_class in SEGMENTATIONS for part in parts):
             raise VolumeError("a DICOM segmentation (label map): a scan must be there")
         others = f"; it holds {_passed_over(parts)}" if parts else ""
         raise VolumeError(f"a folder without a DICOM series{others}")
-    chosen, scouts = _without_scouts(chosen)
+    images, scouts = _without_scouts(images)
     by_uid: dict[tuple[str, str], list[DicomPart]] = {}
-    for part in chosen:
+    for part in images:
         by_uid.setdefault((part.study_uid, part.series_uid), []).append(part)
-    used = {id(part) for part in chosen}
-    rest = [part for part in parts if id(part) not in used and part not in scouts]
+    used = {id(part) for part in (*images, *scouts)}
+    rest = [part for part in parts if id(part) not in used]
     notes = [f"passed over: {_passed_over(rest)}"] if rest else []
     notes += [f"passed over: {len(scouts)} scout image{'s' if len(scouts) > 1 else ''} (localizer) in the series"] if scouts else []
     return DicomFolder([DicomSeries(members) for members in by_uid.values()], tuple(notes))
+
+
+def _of_fitting_series(paths: Sequence[Path], wanted: str) -> list[Path]:
+    """The files whose series fits by UID, number or description: found from their first attributes, so others cost little time."""
+    by_uid: dict[str, list[DicomPart]] = {}
+    for path in paths:
+        part = peek_part(path)
+        if part.is_image:
+            by_uid.setdefault(part.series_uid, []).append(part)
+    series = [DicomSeries(parts) for parts in by_uid.values()]
+    fitting = matching(series, wanted) or matching(series, wanted.rpartition(":")[0] or wanted)
+    return [part.path for one in fitting for part in one.parts]
 
 
 def series_in(folder: Path) -> list[DicomSeries]:
@@ -195,7 +212,13 @@ def _listed(volumes: Sequence[DicomVolume]) -> str:
     for volume in volumes[:_MOST_LISTED]:
         same = [other for other in volumes if other.series is volume.series]
         turn = f":{same.index(volume) + 1}" if len(same) > 1 else ""
-        label = f" ({volume.label})" if volume.label else ""
-        shown.append(f"{volume.series.name}{label}: {volume.size}" if not turn else f"{volume.series.key}{turn}{label}: {volume.size}")
+        first = volume.series.parts[0]
+        words = [
+            f"{volume.series.key}{turn}",
+            f'"{first.description}"' if first.description else "",
+            f"({volume.label})" if volume.label else "",
+        ]
+        mosaic = ", a mosaic of slices" if first.mosaic else ""
+        shown.append(" ".join(words) + f": {volume.size}{mosaic}")
     more = f"; and {len(volumes) - _MOST_LISTED} more" if len(volumes) > _MOST_LISTED else ""
     return "; ".join(shown) + more
