@@ -142,7 +142,7 @@ def fuzz(count: int, seed: int) -> tuple[Counter[str], dict[int, str]]:
         start = 0
         while start < count:
             code = [sys.executable, __file__, "--child", folder, "--seed", str(seed), "--first", str(start), "--count", str(count)]
-            done = subprocess.run(code, capture_output=True, text=True)
+            done = subprocess.run(code, capture_output=True, text=True, errors="replace")
             lines = [json.loads(line) for line in done.stdout.splitlines()]
             for number, outcome in (line for line in lines if len(line) == 2):
                 counts[outcome.split(" ")[0]] += 1

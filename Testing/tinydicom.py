@@ -71,9 +71,8 @@ def common(sop: str, uid: str, series: str, rows: int, columns: int) -> Items:
 
 def other_object(path: Path, sop: str, series: str = "1.2.3.9", more: Items | None = None) -> None:
     """An object that is no image: contours, a presentation state, a directory, a report."""
-    save(
-        path, {0x00080016: ("UI", sop), 0x00080018: ("UI", f"{series}.9"), 0x0020000D: ("UI", "1.2.3"), 0x0020000E: ("UI", series), **more}
-    )
+    items: Items = {0x00080016: ("UI", sop), 0x00080018: ("UI", f"{series}.9"), 0x0020000D: ("UI", "1.2.3"), 0x0020000E: ("UI", series)}
+    save(path, items | (more or {}))
 
 
 def enhanced(

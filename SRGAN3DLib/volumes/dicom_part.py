@@ -27,6 +27,7 @@ from .dicom_file import (
     items,
     number,
     numbers,
+    one_line,
     open_dicom,
     text,
     untyped_errors_named,
@@ -243,7 +244,7 @@ def _check_size(part: DicomPart) -> None:
             raise VolumeError(f"{part.frame_count} frames in {part.path.stat().st_size} bytes")
         return
     if part.syntax not in NATIVE:
-        raise VolumeError(f"damaged: pixels of the compressed syntax {part.syntax} that are not encapsulated")
+        raise VolumeError(f"damaged: pixels of the compressed syntax {one_line(part.syntax)} that are not encapsulated")
     columns, rows = part.size_ij
     need = rows * columns * part.frame_count * (part.format.allocated // 8)
     if part.pixels.length not in (need, need + need % 2):

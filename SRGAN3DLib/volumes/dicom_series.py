@@ -91,7 +91,7 @@ def find_series(folder: Path, wanted: str | None = None) -> DicomFolder:
     paths = list(dicom_files(folder))
     chosen = paths if wanted is None else _of_fitting_series(paths, wanted) or paths
     parts = [read_part(path) for path in chosen]
-    unknown = next((part for part in parts if part.problem and not part.sop_class), None)
+    unknown = next((part for part in parts if part.problem and not (part.sop_class and part.series_uid)), None)
     if unknown is not None:
         raise VolumeError(f"{unknown.path.name}: {unknown.problem}")
     images = [part for part in parts if part.is_image]
@@ -213,11 +213,9 @@ def _listed(volumes: Sequence[DicomVolume]) -> str:
         same = [other for other in volumes if other.series is volume.series]
         turn = f":{same.index(volume) + 1}" if len(same) > 1 else ""
         first = volume.series.parts[0]
-        words = [
-            f"{volume.series.key}{turn}",
-            f'"{first.description}"' if first.description else "",
-            f"({volume.label})" if volume.label else "",
-        ]
+        words = [f"{volume.series.key}{turn}"]
+        words += [f'"{first.description}"'] if first.description else []
+        words += [f"({volume.label})"] if volume.label else []
         mosaic = ", a mosaic of slices" if first.mosaic else ""
         shown.append(" ".join(words) + f": {volume.size}{mosaic}")
     more = f"; and {len(volumes) - _MOST_LISTED} more" if len(volumes) > _MOST_LISTED else ""
