@@ -116,6 +116,11 @@ def _compute_options(verb: argparse.ArgumentParser, memory: bool = True) -> None
         verb.add_argument("--memory-limit", metavar="SIZE", help="for the whole process, such as 4G or 1500M (default: what is free)")
 
 
+def _series(verb: argparse.ArgumentParser) -> None:
+    text = "of several DICOM series the one of this number, UID or part of its description; 4:2 is the second volume of series 4"
+    verb.add_argument("--series", metavar="SERIES", help=text)
+
+
 def _flips(verb: argparse.ArgumentParser) -> None:
     text = "mean over mirrored views of the scan: a little better in as many times the time (default: 1, the scan as it is)"
     verb.add_argument("--flips", type=int, default=1, choices=FLIPS, help=text)
@@ -128,6 +133,7 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("super-resolve", help="a scan, or a folder of scans, at a finer grid")
     verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
     verb.add_argument("output", metavar="OUT", help=".nii.gz, .nii, .nrrd or .mha; a folder if IN is a folder of volumes")
+    _series(verb)
     verb.add_argument(
         "--model",
         default=AUTO,
@@ -152,6 +158,7 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
             back_projection=False if a.no_back_projection else None, flips=a.flips, allow_negative=a.allow_negative, spacing=a.spacing,
+            series=a.series,
         )
     )  # fmt: skip
     return verb
@@ -161,6 +168,7 @@ def _evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("evaluate", help="score a model on high-resolution scans, by the protocol")
     verb.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE")
     verb.add_argument("--data", required=True, metavar="DIR", help="the truth: as for train")
+    _series(verb)
     verb.add_argument(
         "--degradation", default=",".join(DEGRADATIONS), metavar="LIST", help="some of box,gaussian,kspace (default: all three)"
     )
@@ -171,7 +179,17 @@ def _evaluate(verbs: Any) -> argparse.ArgumentParser:
     _compute_options(verb)
     verb.set_defaults(
         make=lambda a: EvaluateJob(
-            a.model, a.data, a.out, tuple(a.degradation.split(",")), a.blur, a.device, a.precision, a.memory_limit, not a.no_panels, a.flips
+            a.model,
+            a.data,
+            a.out,
+            tuple(a.degradation.split(",")),
+            a.blur,
+            a.device,
+            a.precision,
+            a.memory_limit,
+            not a.no_panels,
+            a.flips,
+            a.series,
         )
     )
     return verb
@@ -211,6 +229,7 @@ def _fit(verbs: Any) -> argparse.ArgumentParser:
         "fit", help="a model for one scan of thick slices, from its own in-plane detail; the same command again resumes"
     )
     verb.add_argument("input", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a DICOM folder")
+    _series(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write, for super-resolve --model")
     verb.add_argument("--factor", type=int, help="slices made of one, 2 to 8 (default: down to the in-plane spacing)")
     verb.add_argument("--thickness", type=float, metavar="MM", help="FWHM of a slice (default: the slice spacing)")
@@ -221,7 +240,7 @@ def _fit(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--device", default="auto")
     verb.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     verb.set_defaults(
-        make=lambda a: FitJob(a.input, a.output, a.factor, a.thickness, a.init, a.minutes, a.steps, a.seed, a.device, a.precision)
+        make=lambda a: FitJob(a.input, a.output, a.factor, a.thickness, a.init, a.minutes, a.steps, a.seed, a.device, a.precision, a.series)
     )
     return verb
 

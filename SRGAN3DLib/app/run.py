@@ -15,7 +15,8 @@ from SRGAN3DLib.contract.jobs import BlendJob, DemoJob, EvaluateJob, FitJob, Job
 from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference.memory import available_bytes, megabytes, resident_bytes
 from SRGAN3DLib.training.ranks import Ranks
-from SRGAN3DLib.volumes.files import make_folder
+
+from .inputs import jobs_of_folder
 
 Cancelled = Callable[[], bool]
 
@@ -65,19 +66,18 @@ def run(
 
 
 def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]) -> dict[str, Any]:
-    from SRGAN3DLib.volumes.volume import check_output, list_volumes
+    from SRGAN3DLib.volumes.volume import check_output
 
+    several = jobs_of_folder(job)
+    for one in [job] if several is None else several:
+        source, target = Path(one.input), Path(one.output)
+        if target.exists() and source.exists() and target.samefile(source):
+            raise JobError(f"{target}: is the input itself; give the output another name")
+    if several is not None:
+        return _folder(job, several, report, cancelled, load)
     source, target = Path(job.input), Path(job.output)
-    batch = job.ijk_to_ras is None and source.is_dir() and not _holds_dicom(source)
-    inputs = list_volumes(source) if batch else [source]
-    outputs = _batch_outputs(inputs, target) if batch else [target]
-    for one, other in zip(inputs, outputs, strict=True):
-        if other.exists() and one.exists() and other.samefile(one):
-            raise JobError(f"{other}: is the input itself; give the output another name")
-    if not batch and not _is_array(job, target):
+    if not _is_array(job, target):
         check_output(target)
-    if batch:
-        return _folder(job, list(zip(inputs, outputs, strict=True)), report, cancelled, load)
     if Ranks.here().world > 1:
         raise JobError(f"{source}: one volume is no work for {Ranks.here().world} ranks; start it without torchrun")
     first = _read(job, source)  # bad input is told before the network is loaded
@@ -85,21 +85,20 @@ def _super_resolve(job: SuperResolveJob, report: Report, cancelled: Cancelled, l
 
 
 def _folder(
-    job: SuperResolveJob, pairs: list[tuple[Path, Path]], report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]
+    job: SuperResolveJob, several: list[SuperResolveJob], report: Report, cancelled: Cancelled, load: Callable[[SuperResolveJob], Any]
 ) -> dict[str, Any]:
     """Every volume, as far as it can be read; under torchrun each rank takes its share, and all return the result of all."""
-    from SRGAN3DLib.volumes.volume import Volume
-
     ranks = Ranks.here()
     if ranks.world > 1:
         ranks.join("cpu")
         job, report = _of_rank(job, ranks), ranks.telling(report)
     resolver = load(job)
-    mine, results = ranks.share(pairs), []
-    for index, (one, other) in enumerate(mine):
+    mine, results = ranks.share(several), []
+    for index, own in enumerate(mine):
+        one, other = Path(own.input), Path(own.output)
         report(Progress("volumes", index, len(mine)))
         try:
-            results.append(_one(job, resolver, Volume.read(one), one, other, report, cancelled))
+            results.append(_one(job, resolver, _read(own, one), one, other, report, cancelled))
         except VolumeError as error:
             failure = Failed.of(error)
             results.append({"input": str(one), "error": failure.error, "message": failure.message, "exit_code": failure.exit_code})
@@ -126,7 +125,7 @@ def _read(job: SuperResolveJob, source: Path) -> Any:
     from SRGAN3DLib.volumes.npy import read_array
     from SRGAN3DLib.volumes.volume import Volume
 
-    return Volume.read(source) if job.ijk_to_ras is None else read_array(source, job.ijk_to_ras)
+    return Volume.read(source, job.series) if job.ijk_to_ras is None else read_array(source, job.ijk_to_ras)
 
 
 def _one(
@@ -148,33 +147,6 @@ def _one(
     files = {"input": str(source), "output": str(target), "outputs": {name: str(file) for name, file in outputs.items()}}
     written = volume.dtype if job.like_input_dtype else "float32"
     return {**files, "dtype": written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}
-
-
-def _holds_dicom(folder: Path) -> bool:
-    from SRGAN3DLib.volumes.dicom import is_dicom
-
-    return is_dicom(folder)
-
-
-def _batch_outputs(inputs: list[Path], folder: Path) -> list[Path]:
-    """One file an input in `folder`, of the same name and format where that can be written, else NRRD, MHA or NIfTI."""
-    from SRGAN3DLib.volumes.volume import WRITABLE
-
-    if folder.exists() and not folder.is_dir():
-        raise JobError(f"{folder}: a file; several volumes need a folder")
-    make_folder(folder)
-    outputs = []
-    for path in inputs:
-        if path.is_dir():
-            name = path.name + ".nii.gz"
-        elif path.name.lower().endswith(WRITABLE):
-            name = path.name
-        else:
-            name = path.stem + {".nhdr": ".nrrd", ".mhd": ".mha"}[path.suffix.lower()]
-        if folder / name in outputs:
-            raise JobError(f"{path}: its result would have the name {name}, as another's; give the volumes different names")
-        outputs.append(folder / name)
-    return outputs
 
 
 def _blend(job: BlendJob) -> dict[str, Any]:

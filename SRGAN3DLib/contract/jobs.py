@@ -43,7 +43,8 @@ class SuperResolveJob:
     second. `factors_ijk`: the model's factors laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see
     `place_factors`. `back_projection`: where the blur is given or estimated, the result is made to give the scan back
     (`consistency.give_back`); None: as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the
-    scan, in so many times the time. A scan without negative values gets a result without any, unless `allow_negative`.
+    scan, in so many times the time. A scan without negative values gets a result without any, unless `allow_negative`. `series` chooses
+    among several DICOM series: a number, a UID, or a part of the description; `4:2` is the second volume of series 4.
     """
 
     input: str
@@ -62,6 +63,7 @@ class SuperResolveJob:
     flips: int = 1
     allow_negative: bool = False
     spacing: str | None = None
+    series: str | None = None
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
@@ -89,6 +91,7 @@ class EvaluateJob:
     memory_limit: str | None = None
     panels: bool = True
     flips: int = 1
+    series: str | None = None
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
@@ -153,6 +156,7 @@ class FitJob:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    series: str | None = None
 
     def __post_init__(self) -> None:
         check_model_output(self.output)

@@ -154,13 +154,13 @@ def fit(job: FitJob, report: Report, cancelled: Callable[[], bool] = lambda: Fal
     source, out, run = Path(job.input), Path(job.output), Path(job.output + ".run")
     if not out.absolute().parent.is_dir():
         raise JobError(f"{out}: its folder {out.parent} does not exist")
-    volume = Volume.read(source)
+    volume = Volume.read(source, job.series)
     axis = int(np.argmax(volume.geometry.spacing_kji_mm))
     order = (axis, *(a for a in range(3) if a != axis))  # slices on K: as the networks are trained
     laid = volume.permute(order)  # type: ignore[arg-type]
     slices = Slices.of(laid, job.factor, job.thickness_mm)
     init, generator = _start_model(job.init, slices.factors)
-    scan = next(iter(find_scans(source)))
+    scan = next(iter(find_scans(source, job.series)))
     sha256 = hashlib.sha256(volume.array.tobytes()).hexdigest() if source.is_dir() else file_hash(source)
     config = TrainConfig(
         str(source), str(run), generator=generator, degradation=DegradationConfig("slice-profile", round(slices.width, 4)),

@@ -34,7 +34,8 @@ class Scan:
     """A scan on disk, called `name`: its path below the data's folder. Of one with a `problem` no more than that is known.
 
     `truth_kji`: the array axes on which it is ground truth at its own spacing; None: not stated, its spacing tells (`truth`).
-    `series`: which DICOM series of the folder it is, as in `Volume.read`; None: the folder's only one, or no DICOM.
+    `series`: which DICOM series of the folder it is, as in `Volume.read`; None: the folder's only one, or no DICOM. `label`: its number
+    (or UID) where the folder holds others, so that their names differ.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Scan:
     truth_kji: tuple[int, ...] | None = None
     problem: str = ""
     series: str | None = None
+    label: str = ""
 
     def truth(self, spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
         """The axes on which it is ground truth: as stated, else those not thicker than 1.5 times the thinnest."""
@@ -276,7 +278,9 @@ def _scan(found: _Found, base: Path, problem: str) -> Scan:
     name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
     subject = row.get("subject") or _subject(path, base)
     name += f" (series {found.of_many})" if found.of_many else ""
-    return Scan(path, name, subject, row.get("contrast") or _contrast(path), row.get("licence", ""), truth, problem, found.series)
+    return Scan(
+        path, name, subject, row.get("contrast") or _contrast(path), row.get("licence", ""), truth, problem, found.series, found.of_many
+    )
 
 
 def _stem(path: Path) -> str:

@@ -162,24 +162,6 @@ def check_output(path: str | Path) -> str:
     return suffix
 
 
-def list_volumes(folder: str | Path) -> list[Path]:
-    """What a batch would read: files with a known extension and sub-folders that hold DICOM, by name; hidden ones are skipped.
-
-    Raises `VolumeError` for what is no folder, and for one that holds no volume.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise VolumeError(f"{folder}: no such folder")
-    try:
-        seen = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "~"))]
-        found = [path for path in seen if (is_dicom(path) if path.is_dir() else _suffix(path) is not None)]
-    except OSError as error:
-        raise VolumeError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
-    if not found:
-        raise VolumeError(f"{folder}: holds no volume ({', '.join(READABLE)} or a folder of DICOM files)")
-    return found
-
-
 def _suffix(path: Path) -> str | None:
     """The known extension that the file's name ends with, in lower case."""
     return next((suffix for suffix in READABLE if path.name.lower().endswith(suffix)), None)

@@ -18,7 +18,7 @@ from tinydicom import CT, PET, SECONDARY_CAPTURE, Items, classic, enhanced
 from SRGAN3DLib.contract.errors import VolumeError
 from SRGAN3DLib.volumes.dicom import is_dicom
 from SRGAN3DLib.volumes.geometry import Geometry, ras_from_lps
-from SRGAN3DLib.volumes.volume import Volume, list_volumes, read_geometry
+from SRGAN3DLib.volumes.volume import Volume, read_geometry
 
 N = 12
 STACK = np.broadcast_to((np.arange(N, dtype=np.uint16)[:, None, None] + 1) * 100, (N, 20, 24)).copy()
@@ -298,7 +298,7 @@ def test_dicom_series(tmp_path: Path) -> None:
     volume = Volume.read(folder)
     np.testing.assert_array_equal(volume.array, scan().astype(np.int16))
     assert volume.geometry.box_distance_mm(Geometry(SHAPE, OBLIQUE)) < 1e-4
-    assert volume.dtype == "int16" and is_dicom(folder) and list_volumes(tmp_path) == [folder]
+    assert volume.dtype == "int16" and is_dicom(folder)
     volume.write(folder / "脳.nii.gz", like_input_dtype=True)
     assert nib.load(folder / "脳.nii.gz").get_data_dtype() == np.int16
 
