@@ -53,6 +53,7 @@ def good_files(folder: Path) -> None:
     tinydicom.enhanced(folder / "enhanced" / "all.dcm", stack, along, slopes=[1.0 + k for k in range(6)], between=3.0)
     _packed(folder, "rle", "1.2.840.10008.1.2.5")
     _packed(folder, "jpeg2000", "1.2.840.10008.1.2.4.90")
+    tinydicom.pack_jpeg(folder / "classic", folder / "jpeg")
 
 
 def _packed(folder: Path, form: str, syntax: str) -> None:

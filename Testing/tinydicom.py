@@ -118,3 +118,24 @@ def classic(
     for n, (frame, position) in enumerate(zip(frames, positions, strict=True), first):
         items = slice_items(frame, position, n, axes, spacing, series, syntax) | (more or {})
         save(Path(folder) / f"IM{n + 1:04d}", {tag: value for tag, value in items.items() if tag not in without}, syntax, preamble)
+
+
+def pack_jpeg(folder: Path, target: Path) -> None:
+    """The files of a classic series as lossless JPEG (1.2.840.10008.1.2.4.70), packed by SimpleITK."""
+    import SimpleITK as sitk
+
+    target.mkdir(parents=True)
+    for path in sorted(folder.iterdir()):
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(str(path))
+        image = reader.Execute()
+        for key in reader.GetMetaDataKeys():
+            image.SetMetaData(key, reader.GetMetaData(key))
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetImageIO("GDCMImageIO")
+        writer.UseCompressionOn()
+        writer.SetCompressor("JPEG")
+        writer.SetFileName(str(target / f"{path.name}.dcm"))
+        writer.Execute(image)

@@ -100,6 +100,13 @@ def load_pydicom() -> Any:
     return pydicom
 
 
+def uid_name(uid: str) -> str:
+    """The name that DICOM gives to a UID, fit for a message; the UID itself where it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return one_line(load_pydicom().uid.UID(uid).name, 60)
+
+
 @contextmanager
 def untyped_errors_named(what: str) -> Iterator[None]:
     """pydicom's warnings are not shown; whatever it raises on damaged data becomes a `VolumeError` that begins with `what`."""

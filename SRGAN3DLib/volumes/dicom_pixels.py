@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -10,10 +14,11 @@ import numpy as np
 
 from SRGAN3DLib.contract.errors import VolumeError
 
-from .dicom_file import DEFLATED, NATIVE, load_pydicom, one_line, open_dicom, untyped_errors_named
+from .dicom_file import DEFLATED, NATIVE, load_pydicom, one_line, open_dicom, uid_name, untyped_errors_named
 from .dicom_part import DicomPart, Frame
 
 _DECODERS = "pip install pylibjpeg pylibjpeg-openjpeg python-gdcm"
+_stderr_lock = threading.Lock()
 _LARGEST_COMPRESSION = 2000  # of noise-free lossless pictures; beyond it a header claims more than its data can hold
 
 
@@ -96,24 +101,51 @@ def _decoded(part: DicomPart, numbers: Sequence[int]) -> Iterator[np.ndarray]:
     if claimed > held * _LARGEST_COMPRESSION:
         raise VolumeError(f"its header tells of {claimed} voxels, which {held} bytes of compressed data cannot hold")
     pydicom = load_pydicom()
-    name = one_line(pydicom.uid.UID(part.syntax).name)
+    name = uid_name(part.syntax)
     dataset = pydicom.dcmread(part.path)
+    if "PixelData" not in dataset:
+        raise VolumeError(f"truncated: its compressed pixels ({name}) do not end")
     _check_codestream(dataset, part)
     if not _can_decode(pydicom, part.syntax):
         raise VolumeError(f"its pixels are compressed ({name}), and no decoder for that is installed: {_DECODERS}")
-    try:
-        if hasattr(pydicom, "pixels"):  # pydicom 3: one frame at a time
-            for n in numbers:
-                options = {"index": n} if part.frame_count > 1 else {}
-                yield _as_stored(pydicom.pixels.pixel_array(dataset, raw=True, **options), part)
+    each = numbers if hasattr(pydicom, "pixels") else [None]  # pydicom 3 decodes one frame at a time, version 2 all of them
+    for n in each:
+        try:
+            with _complaints() as complaints:
+                decoded = dataset.pixel_array if n is None else _one_frame(pydicom, dataset, n, part)
+        except Exception as error:  # each decoder has its own classes
+            raise VolumeError(f"its compressed pixels ({name}) are damaged or cannot be decoded ({one_line(error)})") from None
+        if any("corrupt" in line.lower() for line in complaints):  # a decoder that goes on with made-up values
+            raise VolumeError(f"its compressed pixels ({name}) are damaged ({one_line(complaints[0])})")
+        if n is not None:
+            yield _as_stored(decoded, part)
         else:
-            whole = np.asarray(dataset.pixel_array).reshape(part.frame_count, rows, columns)
-            for n in numbers:
-                yield _as_stored(whole[n], part)
-    except VolumeError:
-        raise
-    except Exception as error:  # each decoder has its own classes
-        raise VolumeError(f"its compressed pixels ({name}) are damaged or cannot be decoded ({one_line(error)})") from None
+            whole = np.asarray(decoded).reshape(part.frame_count, rows, columns)
+            yield from (_as_stored(whole[number], part) for number in numbers)
+
+
+def _one_frame(pydicom: Any, dataset: Any, n: int, part: DicomPart) -> Any:
+    return pydicom.pixels.pixel_array(dataset, raw=True, **({"index": n} if part.frame_count > 1 else {}))
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What decoders in C print on stderr goes into the list, instead of the terminal; where there is no stderr, nowhere."""
+    lines: list[str] = []
+    with _stderr_lock, tempfile.TemporaryFile() as printed:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a process without a stderr
+            yield lines
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            printed.seek(0)
+            lines += printed.read(100_000).decode("utf-8", "replace").splitlines()
 
 
 def _can_decode(pydicom: Any, syntax: str) -> bool:

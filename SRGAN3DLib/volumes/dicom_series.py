@@ -13,7 +13,7 @@ from pathlib import Path
 
 from SRGAN3DLib.contract.errors import VolumeError
 
-from .dicom_file import is_dicom_file, load_pydicom, one_line
+from .dicom_file import is_dicom_file, one_line
 from .dicom_grid import stacks, volumes_of
 from .dicom_part import SCANS, SEGMENTATIONS, DicomPart, Frame, peek_part, read_part
 
@@ -160,12 +160,9 @@ def _is_scout(part: DicomPart) -> bool:
 
 def _passed_over(parts: Sequence[DicomPart]) -> str:
     """What kinds of objects, and one name of each."""
-    names = load_pydicom().uid.UID
     kinds = Counter(part.sop_class for part in parts)
     first = {part.sop_class: one_line(part.path.name, 60) for part in reversed(parts)}
-    return ", ".join(
-        f"{count} x {one_line(names(kind).name, 60) or 'unknown object'} ({first[kind]})" for kind, count in kinds.most_common(6)
-    )
+    return ", ".join(f"{count} x {uid_name(kind) or 'unknown'} ({first[kind]})" for kind, count in kinds.most_common(6))
 
 
 def choose(folder: DicomFolder, wanted: str | None) -> DicomVolume:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from tinydicom import BIG, IMPLICIT, LITTLE, Items, classic, enhanced, file_bytes, slice_items
+from tinydicom import BIG, IMPLICIT, LITTLE, Items, classic, enhanced, file_bytes, pack_jpeg, slice_items
 
 from SRGAN3DLib.contract.errors import VolumeError
 from SRGAN3DLib.volumes import dicom_pixels
@@ -16,7 +16,7 @@ from SRGAN3DLib.volumes.volume import Volume
 N = 6
 STACK = np.random.default_rng(0).integers(0, 900, (N, 64, 66)).astype(np.uint16)
 ALONG = [(0.0, 0.0, 3.0 * k) for k in range(N)]
-RLE, JPEG2000, JPEG_LOSSLESS = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.70"
+RLE, JPEG2000 = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -57,6 +57,27 @@ def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Volume.read(tmp_path)
 
 
+def test_lossless_jpeg(tmp_path: Path) -> None:
+    """The commonest packing of archives; here written by SimpleITK."""
+    classic(tmp_path / "plain", STACK, ALONG)
+    pack_jpeg(tmp_path / "plain", tmp_path / "packed")
+    np.testing.assert_array_equal(Volume.read(tmp_path / "packed").array, STACK)
+
+
+def test_a_decoder_that_goes_on_over_damage(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It says so on stderr alone, and makes up the rest of the picture."""
+    classic(tmp_path / "plain", STACK, ALONG)
+    pack_jpeg(tmp_path / "plain", tmp_path / "packed")
+    path = tmp_path / "packed" / "IM0003.dcm"
+    whole = bytearray(path.read_bytes())
+    at = whole.rindex(b"\xff\xd9")
+    whole[at - 2000 : at - 1998] = b"\xff\xd9"  # an end of the picture in its midst
+    path.write_bytes(whole)
+    with pytest.raises(VolumeError, match=r"IM0003\.dcm: its compressed pixels .* are damaged"):
+        Volume.read(tmp_path / "packed")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("syntax", [RLE, JPEG2000])
 def test_damaged_and_lying_compressed_pixels(tmp_path: Path, syntax: str) -> None:
     classic(tmp_path, STACK, ALONG)
@@ -65,7 +86,7 @@ def test_damaged_and_lying_compressed_pixels(tmp_path: Path, syntax: str) -> Non
     whole = path.read_bytes()
     for end in (len(whole) // 2, len(whole) - 30):
         path.write_bytes(whole[:end])
-        with pytest.raises(VolumeError, match="IM0003"):
+        with pytest.raises(VolumeError, match="IM0003: truncated: its compressed pixels"):
             Volume.read(tmp_path)
     one = pydicom.dcmread(path)
     one.Rows = 32
