@@ -13,7 +13,7 @@ from pathlib import Path
 
 from SRGAN3DLib.contract.errors import VolumeError
 
-from .dicom_file import is_dicom_file, one_line
+from .dicom_file import is_dicom_file, one_line, uid_name
 from .dicom_grid import stacks, volumes_of
 from .dicom_part import SCANS, SEGMENTATIONS, DicomPart, Frame, peek_part, read_part
 

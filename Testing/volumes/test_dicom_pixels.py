@@ -10,7 +10,8 @@ import pytest
 from tinydicom import BIG, IMPLICIT, LITTLE, Items, classic, enhanced, file_bytes, pack_jpeg, slice_items
 
 from SRGAN3DLib.contract.errors import VolumeError
-from SRGAN3DLib.volumes import dicom_pixels
+from SRGAN3DLib.volumes import dicom_decoder
+from SRGAN3DLib.volumes.dicom_decoder import picture_size
 from SRGAN3DLib.volumes.volume import Volume
 
 N = 6
@@ -49,12 +50,26 @@ def test_packed_syntaxes(tmp_path: Path, syntax: str, kind: str) -> None:
     assert volume.dtype == "uint16"
 
 
-def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_decoder_is_named(tmp_path: Path) -> None:
     classic(tmp_path, STACK, ALONG)
     pack(tmp_path, RLE)
-    monkeypatch.setattr(dicom_pixels, "_can_decode", lambda pydicom, syntax: False)
-    with pytest.raises(VolumeError, match=r"compressed \(RLE Lossless\), and no decoder for that is installed: pip install pylibjpeg"):
+    for path in tmp_path.iterdir():
+        one = pydicom.dcmread(path)
+        one.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # a film
+        one.save_as(path)
+    with pytest.raises(
+        VolumeError, match=r"compressed \(MPEG-4 .*\), and no decoder for that is installed: pip install 'SRGAN3D\[dicom\]'"
+    ):
         Volume.read(tmp_path)
+
+
+def test_a_crash_of_a_decoder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDCM ends the process by an exception of C++ that nobody catches, where a table of lossless JPEG is damaged."""
+    classic(tmp_path / "plain", STACK, ALONG)
+    pack_jpeg(tmp_path / "plain", tmp_path / "packed")
+    monkeypatch.setattr(dicom_decoder, "_CHILD", "import os; input(); os.abort()")
+    with pytest.raises(VolumeError, match=r"IM0001\.dcm: its compressed pixels .* are damaged: the decoder crashed"):
+        Volume.read(tmp_path / "packed")
 
 
 def test_lossless_jpeg(tmp_path: Path) -> None:
@@ -109,8 +124,8 @@ def test_a_picture_larger_than_its_header_is_refused_before_it_is_decoded(tmp_pa
 
 def test_the_size_of_a_jpeg_by_its_markers() -> None:
     head = b"\xff\xd8\xff\xe0\x00\x04ab"
-    assert dicom_pixels._picture_size(head + b"\xff\xc3\x00\x0b\x0c\x00\x40\x00\x42\x01\x01\x11\x00") == (66, 64)
-    assert dicom_pixels._picture_size(head) is None and dicom_pixels._picture_size(b"") is None
+    assert picture_size(head + b"\xff\xc3\x00\x0b\x0c\x00\x40\x00\x42\x01\x01\x11\x00") == (66, 64)
+    assert picture_size(head) is None and picture_size(b"") is None
 
 
 def test_signed_numbers_of_twelve_bits(tmp_path: Path) -> None:
