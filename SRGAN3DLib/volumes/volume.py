@@ -101,7 +101,7 @@ class Volume:
         """
         path = Path(path)
         suffix = check_output(path)
-        dtype, scaling = (self.dtype, self.scaling) if like_input_dtype else ("float32", _UNSCALED)
+        dtype, scaling = self._stored_as(like_input_dtype)
         packed = suffix in (".nii.gz", ".nrrd")
         try:
             header = _header(suffix, self.geometry, dtype, scaling, self.space_code)
@@ -120,6 +120,20 @@ class Volume:
                 size = self.array.size * np.dtype(dtype).itemsize / 2**20
                 raise ResourceError(f"{path}: no room on the disk ({error.strerror}); up to {size:.0f} MiB are wanted") from None
             raise VolumeError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+    def check_write(self, path: str | Path, like_input_dtype: bool = False, geometry: Geometry | None = None) -> None:
+        """Raise now what `write` would refuse after the work: the path, or a number type or grid that the format cannot say.
+
+        `geometry` is the grid of the result, where it is not this one's. Raises `VolumeError`.
+        """
+        suffix = check_output(path)
+        try:
+            _header(suffix, geometry or self.geometry, *self._stored_as(like_input_dtype), self.space_code)
+        except VolumeError as error:
+            raise VolumeError(f"{path}: {error}") from None
+
+    def _stored_as(self, like_input_dtype: bool) -> tuple[str, tuple[float, float]]:
+        return (self.dtype, self.scaling) if like_input_dtype else ("float32", _UNSCALED)
 
 
 def read_geometry(path: str | Path, series: str | None = None) -> Geometry:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from grids import OBLIQUE
-
 from SRGAN3DLib.app.run import run
+
 from SRGAN3DLib.contract.jobs import SuperResolveJob
 from SRGAN3DLib.inference.auto_resolver import AutoResolver
 from SRGAN3DLib.inference.super_resolver import SuperResolver
