@@ -149,5 +149,5 @@ def test_without_pydicom_one_line_says_so(tmp_path: Path) -> None:
 
 
 def test_random_damage() -> None:
-    counts, failures = fuzz(150, seed=7)
-    assert failures == {} and counts["read"] > 10 and counts["VolumeError"] > 50
+    counts, failures = fuzz(100, seed=7)
+    assert failures == {} and counts["read"] > 10 and counts["VolumeError"] > 30
