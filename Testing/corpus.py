@@ -219,7 +219,7 @@ def _add_dicom(add: Callable) -> None:
     add("empty folder", "without a DICOM series", lambda path: path.mkdir())
     add("letters", "without a DICOM series", lambda path: (path.mkdir(), (path / "letter.txt").write_text("a letter" * 100)))
     add("slice missing", "uneven slices: 2 mm between 2.000 and 4.000 mm", without)
-    add("slice damaged", "1-001.dcm is truncated", damaged)
+    add("slice damaged", "1-001.dcm: truncated", damaged)
     add("two series", "2 DICOM series", both)
     add("slice twice", "share a position", repeated)
     add("localizer inside", "different orientation", tilted)

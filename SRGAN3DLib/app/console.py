@@ -12,12 +12,18 @@ from SRGAN3DLib.contract.events import Event, Log, Progress
 from SRGAN3DLib.contract.jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob
 from SRGAN3DLib.contract.result_info import blur_in_words
 
+from .terminal import printable, say, show
+
 PLAIN_EVERY_S = 10.0
+WIDTH = 160  # of tables where stdout is no terminal
 SHOWN = ("content", "adversarial", "d_loss", "best_gain")
 
 
 class Console:
-    """A `Report` for the terminal. A live bar where stderr is one; elsewhere a plain line now and then."""
+    """A `Report` for the terminal: a live bar where stderr is a terminal, elsewhere a plain line every ten seconds.
+
+    A terminal that has gone away is no reason to stop the work: then nothing is shown any more.
+    """
 
     def __init__(self, quiet: bool = False):
         self.quiet, self.live = quiet, sys.stderr.isatty() and not quiet
@@ -31,14 +37,14 @@ class Console:
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            share, note = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]}")
-            self.bar = Bar(TextColumn("{task.description}"), BarColumn(), share, note, console=RichConsole(stderr=True), transient=True)
-            self.bar.start()
+            stage, share = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f} %")
+            note = TextColumn("{task.fields[note]}", markup=False)
+            self.bar = Bar(stage, BarColumn(), share, note, console=RichConsole(stderr=True), transient=True)
+            self._try(self.bar.start)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        self._try(self.bar.stop) if self.bar is not None else None
 
     def report(self, event: Event) -> None:
         if isinstance(event, Log):
@@ -49,20 +55,29 @@ class Console:
 
     def _line(self, text: str) -> None:
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False)
+            self._try(self.bar.console.print, printable(text), markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def _progress(self, event: Progress) -> None:
         note = "" if event.eta_s is None else f"{_clock(event.eta_s)} left"
         note += "".join(f"  {name} {event.values[name]:.4g}" for name in SHOWN if name in event.values)
         if self.bar is not None:
-            if event.stage not in self.tasks:
-                self.tasks[event.stage] = self.bar.add_task(event.stage, total=event.total, note=note)
-            self.bar.update(self.tasks[event.stage], completed=event.done, total=event.total, note=note)
+            self._try(self._draw, event, note)
         elif time.monotonic() - self.last_plain > PLAIN_EVERY_S:
             self.last_plain = time.monotonic()
             self._line(f"{event.stage}: {100 * event.done / event.total:.0f} % {note}".rstrip())
+
+    def _draw(self, event: Progress, note: str) -> None:
+        if event.stage not in self.tasks:
+            self.tasks[event.stage] = self.bar.add_task(printable(event.stage), total=event.total, note=note)
+        self.bar.update(self.tasks[event.stage], completed=event.done, total=event.total, note=note)
+
+    def _try(self, draw: Any, *given: Any, **more: Any) -> None:
+        try:
+            draw(*given, **more)
+        except (OSError, ValueError):
+            self.bar, self.quiet = None, True
 
 
 def _clock(seconds: float) -> str:
@@ -71,7 +86,7 @@ def _clock(seconds: float) -> str:
 
 
 def print_result(job: Job, info: dict[str, Any]) -> None:
-    """The result of a job for a person, on stdout."""
+    """Print the result of a job for a person, on stdout."""
     if isinstance(job, SuperResolveJob):
         _print_super_resolve(info)
     elif isinstance(job, EvaluateJob):
@@ -82,7 +97,7 @@ def print_result(job: Job, info: dict[str, Any]) -> None:
         _print_models(info["models"], whole=job.name is not None)
     else:
         for key, value in info.items():
-            print(f"{key}: {value}")
+            show(f"{key}: {value}")
 
 
 def _print_super_resolve(info: dict[str, Any]) -> None:
@@ -91,14 +106,20 @@ def _print_super_resolve(info: dict[str, Any]) -> None:
         size = " x ".join(str(n) for n in reversed(one["shape_kji"]))
         spacing = " x ".join(f"{s:.3g}" for s in one["spacing_ijk_mm"])
         done_by = f"{one['model']['name']}, {one['device']} {one['precision']}, {one['seconds']:.1f} s"
-        print(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; blur (MTF along K, J, I) {blur_in_words(one['blur'])}")
+        show(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; blur (MTF along K, J, I) {blur_in_words(one['blur'])}")
+        for name, file in one["outputs"].items():
+            if file != one["output"]:
+                show(f"  {name}: {file}")
     if info.get("batch"):
-        print(f"{len(results)} done, {len(info['failed'])} failed" + "".join(f"\n  {one['message']}" for one in info["failed"]))
+        show(f"{len(results)} done, {len(info['failed'])} failed")
+        for one in info["failed"]:
+            show(f"  {one['message']}")
 
 
 def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="PSNR in dB (and SSIM) inside the head", title_style="")
     for name in ("scan", "degradation", "linear", "cubic", "Lanczos", "SR", "gain", "blur"):
@@ -107,19 +128,21 @@ def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
         figures = [
             f"{row['table'][kind]['psnr']:.2f} ({row['table'][kind]['ssim']:.3f})" for kind in ("linear", "cubic", "lanczos", "result")
         ]
-        table.add_row(row["scan"], row["degradation"], *figures, f"{row['psnr_gain']:+.2f}", blur_in_words(row["blur"]))
-    RichConsole(width=None if sys.stdout.isatty() else 160).print(table)
-    print(last)
+        scan = Text(printable(row["scan"]))  # a name may look like rich's markup
+        table.add_row(scan, row["degradation"], *figures, f"{row['psnr_gain']:+.2f}", blur_in_words(row["blur"]))
+    RichConsole(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    show(last)
 
 
 def _print_models(models: list[dict[str, Any]], whole: bool) -> None:
     if not models:
-        print("no model is shipped with this checkout")
+        show("no model is shipped with this checkout")
     for model in models:
         factors = " x ".join(map(str, reversed(model["generator"]["factors"])))
         low, high = model["spacing_range_mm"]
         contrasts = ", ".join(model["contrasts"]) or "contrast not stated"
         trained = f"{contrasts}, {model['degradation']['kind']} blur, LR spacing {low:.2f} to {high:.2f} mm"
-        print(f"{model['name']}: {factors}; trained on {trained}; {model['megabytes']} MB, {model['licence']}")
+        show(f"{model['name']}: {factors}; trained on {trained}; {model['megabytes']} MB, {model['licence']}")
         if whole:
-            print(json.dumps(model, indent=1, ensure_ascii=False))
+            for line in json.dumps(model, indent=1, ensure_ascii=False).split("\n"):
+                show(line)

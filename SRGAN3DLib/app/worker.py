@@ -1,36 +1,44 @@
-"""The worker: jobs in, events out, one JSON line each, on stdin and stdout of a process that stays warm.
+"""The worker: jobs in, events out, one JSON line each, on stdin and stdout of a process that stays ready between jobs.
 
-docs/worker-protocol.md tells it in words, worker-schema.json in a schema. Two threads: this one works; a reader takes the lines
-from stdin, so that a cancel reaches a running job within one tile. It ends on a stop request, on the end of stdin, and when
-its parent has died; a job that is running then is cancelled, and one that will not stop is cut off.
+docs/worker-protocol.md describes it in words, worker-schema.json as a schema. This thread works. A second one reads the requests, so
+that a cancel reaches a running job within one tile. A third one writes the answers, so that a client that does not read blocks
+nobody. A fourth one watches: the process ends on a stop request, at the end of stdin, on Ctrl-C or a polite kill, and when its
+parent has died or nobody reads its answers any more. A job that is running then is cancelled; one that does not stop is cut off.
 """
 
 from __future__ import annotations
 
-import gc
-import json
+import errno
+import io
 import os
 import queue
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any
 
 from SRGAN3DLib import __version__
-from SRGAN3DLib.contract.checkpoint_header import find_model
+from SRGAN3DLib.contract.checkpoint_header import file_hash, find_model
 from SRGAN3DLib.contract.configs import from_json
-from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError
-from SRGAN3DLib.contract.events import Event, Failed, Progress, one_line, to_line
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, job_from_json, split_models
+from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, JobError, ResourceError
+from SRGAN3DLib.contract.events import Event, Failed, IsCancelled, Log, Progress, json_line, one_line, to_line
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, split_models
 from SRGAN3DLib.contract.model_choice import AUTO
+from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
+from SRGAN3DLib.inference import memory
+from SRGAN3DLib.volumes.files import remove_parts
 
-from .run import load_resolver, run
+from . import terminal
+from .dispatcher import check_job, do_job, load_resolver
+from .interrupts import NAMES
+from .worker_lines import MOST_WAITING, Outbox, parse_request, read_lines
 
-PROTOCOL = 1
+PACKAGES = ("torch", "safetensors", "psutil")  # what Slicer's Python lacks until Install
 PROGRESS_EVERY_S = 0.1
-LAST_CALL_S = 5.0  # from the end of stdin to the end of the process, whatever a job does
+LAST_CALL_S = 5.0  # from the reason to end to the end of the process, whatever a job does
 PARENT_EVERY_S = 0.5
 
 
@@ -44,67 +52,103 @@ class Load:
     memory_limit: str | None = None
 
 
-def main() -> int:
-    """Serve until told to stop. Only protocol lines reach stdout: what anything else prints goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+def main(protocol: int = 1) -> int:
+    """Serve until told to stop; returns the exit code. Only answers reach stdout: what anything else prints goes to stderr."""
+    answers = io.FileIO(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    Worker(sys.stdin.buffer, answers).serve()
-    return 0
+    worker = Worker(io.BufferedReader(io.FileIO(0, closefd=False)), answers, protocol)
+    for name in NAMES:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: worker.close(CANCELLED))
+    return worker.serve()
 
 
 class Worker:
-    """One conversation. `requests` is a stream of bytes, `answers` of text."""
+    """One conversation. `requests` and `answers` are streams of bytes, `answers` without a buffer."""
 
-    def __init__(self, requests: BinaryIO, answers: TextIO):
-        self.requests, self.answers = requests, answers
+    def __init__(self, requests: io.BufferedReader, answers: io.FileIO, protocol: int = 1):
+        self.requests, self.protocol = requests, protocol
+        self.outbox = Outbox(answers, self._broken)
         self.inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self.writing, self.lock = threading.Lock(), threading.Lock()
-        self.waiting: set[str] = set()  # ids of jobs not yet ended
-        self.unwanted: set[str] = set()
-        self.closing = threading.Event()
+        self.lock = threading.Lock()
+        self.waiting: set[str] = set()  # ids of jobs that have not ended
+        self.unwanted: set[str] = set()  # of them, those that were cancelled
+        self.closing, self.code = threading.Event(), 0
         self.resolver: tuple[tuple[Any, ...], Any] | None = None
 
-    def serve(self) -> None:
+    def serve(self) -> int:
+        """Greet, do the jobs one after the other, and return the exit code."""
+        threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
         threading.Thread(target=self._read, daemon=True).start()
-        threading.Thread(target=self._watch_parent, args=(os.getppid(),), daemon=True).start()
-        self._say(hello())
-        while (request := self.inbox.get()) is not None:
-            self._do(request)
+        try:
+            self.outbox.begin(json_line(hello() | {"protocol": self.protocol}))
+            while (request := self.inbox.get()) is not None:
+                self._do(request)
+        finally:
+            self.close()
+        if not self.outbox.finish(LAST_CALL_S):
+            self._cut_off()
+        return self.code
 
-    def _read(self) -> None:
-        """Reader thread: cancels take effect at once, everything else waits its turn."""
-        for raw in self.requests:
-            try:
-                request = _parse(raw)
-            except JobError as error:
-                self._fail(error, None)
-                continue
-            if request["request"] == "stop":
-                break
-            if request["request"] == "cancel":
-                self._cancel(request)
-                continue
-            with self.lock:
-                self.waiting.add(request["id"])
-            self.inbox.put(request)
+    def close(self, code: int = 0) -> None:
+        """End the conversation soon: a running job is cancelled, jobs that wait are answered as cancelled. Fit for a signal handler."""
+        if not self.closing.is_set():
+            self.code = code
         self.closing.set()
         self.inbox.put(None)
-        time.sleep(LAST_CALL_S)
-        os._exit(0)
 
-    def _watch_parent(self, parent: int) -> None:
-        """Where the system tells (POSIX: an orphan gets another parent). On Windows the end of stdin does it."""
-        while os.name == "posix":
-            time.sleep(PARENT_EVERY_S)
-            if os.getppid() != parent:
-                os._exit(0)
+    # ------------------------------------------------------------ the other threads
+    def _read(self) -> None:
+        """Cancels take effect at once, everything else waits its turn."""
+        try:
+            for raw in read_lines(self.requests):
+                try:
+                    if self.closing.is_set() or not self._take(parse_request(raw)):
+                        break
+                except Exception as error:  # whatever is wrong with one line, the next one can be right
+                    self._answer_failed(error, None)
+        finally:
+            self.close()
 
-    def _cancel(self, request: dict[str, Any]) -> None:
-        """A job that has ended already is left alone: its client may have asked a moment too late."""
+    def _take(self, request: dict[str, Any]) -> bool:
+        """False for a stop."""
+        kind, job_id = request["request"], request["id"]
+        if kind == "stop":
+            return False
         with self.lock:
-            self.unwanted |= self.waiting if request["id"] is None else self.waiting & {request["id"]}
+            if kind == "cancel":  # a job that has ended is left alone: its client may have asked a moment too late
+                self.unwanted |= self.waiting if job_id is None else self.waiting & {job_id}
+                return True
+            if job_id in self.waiting:
+                raise JobError(f"{kind}: id {job_id!r} belongs to a job that has not ended; choose another")
+            if len(self.waiting) >= MOST_WAITING:
+                raise ResourceError(f"{kind}: {MOST_WAITING} jobs are waiting already; send it again when some have ended")
+            self.waiting.add(job_id)
+        self.inbox.put(request)
+        return True
 
+    def _watch(self, parent: int) -> None:
+        """See to the end. An orphan gets another parent, where the system tells (POSIX); on Windows the end of stdin tells."""
+        while not self.closing.wait(PARENT_EVERY_S):
+            if os.name == "posix" and os.getppid() != parent:
+                self.close()
+        time.sleep(LAST_CALL_S)
+        self._cut_off()
+
+    def _broken(self, error: OSError | ValueError) -> None:
+        """Nobody reads the answers any more. That is no fault of ours unless the stream is a file on a full disk, say."""
+        gone = not isinstance(error, OSError) or error.errno in (errno.EPIPE, errno.EINVAL, errno.ECONNRESET)
+        if not gone:
+            terminal.say(f"srgan3d: the answers cannot be written ({error})")
+        self.close(0 if gone else ResourceError.exit_code)
+
+    def _cut_off(self) -> None:
+        remove_parts()
+        os._exit(self.code)
+
+    # ------------------------------------------------------------ jobs
     def _do(self, request: dict[str, Any]) -> None:
         job_id = request["id"]
 
@@ -119,7 +163,7 @@ class Worker:
             else:
                 self._super_resolve(request, cancelled)
         except BaseException as error:  # whatever happened to one job, the next one can be done
-            self._fail(error, job_id)
+            self._answer_failed(error, job_id)
         finally:
             with self.lock:
                 self.waiting.discard(job_id)
@@ -127,75 +171,56 @@ class Worker:
 
     def _load(self, request: dict[str, Any]) -> None:
         wanted = from_json(Load, request["body"], "load")
+        if wanted.model == AUTO:
+            raise JobError(f"load: model {AUTO!r} depends on the scan; name a shipped model or a checkpoint file")
         begun = time.monotonic()
         resolver = self._ready(SuperResolveJob("-", "-", **asdict(wanted)))
-        self._say(
-            {
-                "event": "loaded",
-                "id": request["id"],
-                "model": resolver.header.name,
-                "device": str(resolver.choice.device),
-                "precision": resolver.choice.precision,
-                "reasons": list(resolver.choice.reasons),
-                "seconds": round(time.monotonic() - begun, 3),
-            }
-        )
+        choice = resolver.choice
+        about = {"device": str(choice.device), "precision": choice.precision, "reasons": list(choice.reasons)}
+        seconds = round(time.monotonic() - begun, 3)
+        self.outbox.put(json_line({"event": "loaded", "id": request["id"], "model": resolver.header.name, **about, "seconds": seconds}))
 
-    def _super_resolve(self, request: dict[str, Any], cancelled: Any) -> None:
-        job = job_from_json({"job": "super-resolve", **request["body"]})
-        assert isinstance(job, SuperResolveJob)
-        last = [0.0]
-
-        def report(event: Event) -> None:
-            now = time.monotonic()
-            if isinstance(event, Progress) and event.done < event.total and now - last[0] < PROGRESS_EVERY_S:
-                return
-            last[0] = now
-            self._send(to_line(event, id=request["id"]))
-
-        info = run(job, report, cancelled, self._ready)
+    def _super_resolve(self, request: dict[str, Any], cancelled: IsCancelled) -> None:
+        job = from_json(SuperResolveJob, request["body"], "super-resolve")
+        check_job(job)
+        info = do_job(job, self._reporter(request["id"]), cancelled, self._ready)
         if info.get("fallbacks"):
             self.resolver = None  # the next job asks the devices anew
-        self._say({"event": "done", "id": request["id"], "info": info})
+        self.outbox.put(json_line({"event": "done", "id": request["id"], "info": info}))
+
+    def _reporter(self, job_id: str) -> Callable[[Event], None]:
+        last = 0.0
+
+        def report(event: Event) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if isinstance(event, Progress) and event.done < event.total and now - last < PROGRESS_EVERY_S:
+                return
+            last = now
+            self.outbox.put(to_line(event, id=job_id), needed=not isinstance(event, Progress | Log))
+
+        return report
 
     def _ready(self, job: SuperResolveJob) -> Any:
-        """The resolver of the last job, if it is the same model file on the same terms."""
-        paths = [Path(find_model(name)) for name in split_models(job.model, job.alpha)] if job.model != AUTO else []
-        states = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
-        key = (*states, job.alpha, job.device, job.precision, job.memory_limit)
+        """The resolver of the last job, if this one wants the same model files on the same terms."""
+        paths = [str(find_model(name)) for name in split_models(job.model, job.alpha)] if job.model != AUTO else []
+        key = (*paths, *map(file_hash, paths), job.alpha, job.device, job.precision, job.memory_limit)
         if self.resolver is None or self.resolver[0] != key:
             self.resolver = None  # two at once could be too much
-            self.resolver = (key, load_resolver(replace(job, model=",".join(map(str, paths)) or AUTO)))
+            self.resolver = (key, load_resolver(replace(job, model=",".join(paths) or AUTO)))
         return self.resolver[1]
 
-    def _fail(self, error: BaseException, job_id: str | None) -> None:
-        failure = Failed.of(error)
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            failure = Failed.of(ResourceError(f"memory ran out ({one_line(str(error)) or 'the system gave no more'})"))
-        self._send(to_line(failure, id=job_id))
-        del error
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _say(self, answer: dict[str, Any]) -> None:
-        self._send(json.dumps(answer, ensure_ascii=False, default=str))
-
-    def _send(self, line: str) -> None:
-        with self.writing:
-            try:
-                self.answers.write(line + "\n")
-                self.answers.flush()
-            except (OSError, ValueError):  # nobody listens any more
-                os._exit(0)
+    def _answer_failed(self, error: BaseException, job_id: str | None) -> None:
+        self.outbox.put(to_line(Failed.of(error), id=job_id), needed=job_id is not None)
+        del error  # with it go the arrays that it holds
+        memory.release()
 
 
 def hello() -> dict[str, Any]:
-    """Who answers, and with what: torch and its devices as found by really running a convolution on each."""
-    answer: dict[str, Any] = {"event": "hello", "protocol": PROTOCOL, "version": __version__, "pid": os.getpid()}
+    """Who answers, and with what: torch and its devices, each tried with a convolution."""
+    answer: dict[str, Any] = {"event": "hello", "protocol": WORKER_PROTOCOL, "version": __version__, "pid": os.getpid()}
     answer |= {"python": sys.version.split()[0], "executable": sys.executable, "torch": None, "devices": [], "self_test": "", "missing": []}
-    for package in ("torch", "safetensors"):
+    for package in PACKAGES:
         try:
             module = __import__(package)
             if package == "torch":
@@ -209,7 +234,7 @@ def hello() -> dict[str, Any]:
 
         answer["devices"] = [_device(one) for one in describe()]
         usable = [one["device"] for one in answer["devices"] if one["usable"]]
-        answer["self_test"] = "passed" if usable else "no device computes a small Conv3d rightly"
+        answer["self_test"] = "passed" if usable else "no device computes a small Conv3d correctly"
     except Exception as error:
         answer["self_test"] = one_line(f"{type(error).__name__}: {error}")
     return answer
@@ -218,21 +243,3 @@ def hello() -> dict[str, Any]:
 def _device(report: Any) -> dict[str, Any]:
     what, why = (report.reason, "") if report.usable else (report.name, report.reason)
     return {"device": report.name, "name": what, "usable": report.usable, "reason": why}
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    """`{"request", "id", "body"}` of a line: the body is what belongs to the request's own fields. Raises `JobError`."""
-    try:
-        data = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError) as error:
-        raise JobError(f"not a line of JSON: {raw[:80]!r} ({error})") from None
-    kinds = ("load", "super-resolve", "cancel", "stop")
-    if not isinstance(data, dict) or data.get("request") not in kinds:
-        kind = data.get("request") if isinstance(data, dict) else data
-        raise JobError(f"request {kind!r}: choose from {', '.join(kinds)}")
-    kind, job_id = data.pop("request"), data.pop("id", None)
-    if not isinstance(job_id, str) and not (job_id is None and kind in ("cancel", "stop")):
-        raise JobError(f"{kind}: id {job_id!r}; a text is wanted")
-    if kind in ("cancel", "stop") and data:
-        raise JobError(f"{kind}: unknown key {next(iter(data))!r}")
-    return {"request": kind, "id": job_id, "body": data}

@@ -6,12 +6,16 @@ then the numbers. Ours has one metadata key, `SRGAN3D`, holding one JSON string:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from .configs import DegradationConfig, GeneratorConfig, from_json, to_json
 from .errors import CheckpointError, JobError
@@ -80,24 +84,38 @@ def parse_header(metadata: dict[str, str], path: str | Path) -> CheckpointHeader
 
 
 def read_layout(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """(tensor name -> {dtype, shape, data_offsets}, metadata) of any safetensors file, checked against the file's size."""
-    path = Path(path)
+    """(tensor name -> {dtype, shape, data_offsets}, metadata) of any safetensors file, checked against the file's size.
+
+    Only the file's start is read. Raises `CheckpointError`.
+    """
+    with reading(path), Path(path).open("rb") as file:
+        return _layout(file, os.fstat(file.fileno()).st_size, path)
+
+
+def layout_of(data: bytes, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same of the bytes of a file; `path` is for the messages."""
+    return _layout(io.BytesIO(data), len(data), path)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """What the system says about the file, as a `CheckpointError` that names it."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
-            if not 2 <= length <= _LONGEST_HEADER:
-                if start[:2] == b"PK" or start[:1] == b"\x80":  # only here: a good length may begin with these bytes, too
-                    raise CheckpointError(
-                        f"{path}: a pickle (torch.save) file, not .safetensors; pickles can run code and are never loaded"
-                    )
-                raise CheckpointError(f"{path}: not a .safetensors file (header length {length})")
-            raw = file.read(length)
+        yield
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _layout(file: BinaryIO, size: int, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    start = file.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+    if not 2 <= length <= _LONGEST_HEADER:
+        if start[:2] == b"PK" or start[:1] == b"\x80":  # only here: a good length may begin with these bytes, too
+            raise CheckpointError(f"{path}: a pickle (torch.save) file, not .safetensors; pickles can run code and are never loaded")
+        raise CheckpointError(f"{path}: not a .safetensors file (header length {length})")
+    raw = file.read(length)
     if len(raw) < length:
         raise CheckpointError(f"{path}: truncated in its header ({size} bytes)")
     try:
@@ -110,7 +128,7 @@ def read_layout(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         raise CheckpointError(f"{path}: not a .safetensors file (its header is not the format's JSON)") from None
     if size != end:
-        raise CheckpointError(f"{path}: {'truncated' if size < end else 'longer than it says'}: {size} bytes, {end} wanted")
+        raise CheckpointError(f"{path}: {'truncated' if size < end else 'longer than it says'}: {size} bytes, it should have {end}")
     return tensors, metadata
 
 
@@ -120,8 +138,14 @@ def read_header(path: str | Path) -> CheckpointHeader:
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of the file, the name under which every number quotes a model."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 of the file, under which every figure quotes a model. Raises `CheckpointError`."""
+    with reading(path):
+        return data_hash(Path(path).read_bytes())
+
+
+def data_hash(data: bytes) -> str:
+    """SHA-256 of the bytes of a file."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def catalogue() -> dict[str, Path]:

@@ -1,16 +1,21 @@
-"""Jobs: what panel, command line and worker ask for, as frozen plain data. `run.run` is the one that does them.
+"""Jobs: what the panel, the command line and the worker can ask for, as frozen plain data. `app.dispatcher` does them.
 
-Strict JSON both ways: `{"job": "super-resolve", "input": ..., ...}`; an unknown key or a wrong kind is a `JobError`.
+Strict JSON both ways: `{"job": "super-resolve", "input": ..., ...}`. An unknown key or a value of a wrong kind is a `JobError`.
+A new option of a job is one field here, one line in the table of options of `app/`, and one key in `app/worker-schema.json`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import os
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .configs import Factors, TrainConfig, from_json, to_json
 from .errors import JobError
+from .limits import THICK
 from .model_choice import AUTO, wanted_spacing
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -21,29 +26,29 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Row = tuple[float, float, float, float]
 Matrix = tuple[Row, Row, Row, Row]
 Range = tuple[int, int]
-
-
-def check_flips(flips: int) -> int:
-    if flips not in FLIPS:
-        raise JobError(f"flips {flips}: {', '.join(map(str, FLIPS[:-1]))} or {FLIPS[-1]} mirrored views are wanted")
-    return flips
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
 
 
 @dataclass(frozen=True)
 class SuperResolveJob:
     """Super-resolve `input` (a file, a DICOM folder, or a folder of volumes) into `output` (a file, or a folder).
 
-    `model` is a shipped name, a path, or auto: the shipped model that suits the scan (`model_choice.choose_model`). `spacing`: 1,
-    1,1,2 (mm along I, J, K) or isotropic: the smallest factors that reach it, then one resampling to it in the same box. `blur`:
-    auto (estimated from the scan), unknown, box, gaussian, kspace, or a FWHM in LR voxels as text. `memory_limit` is for the whole
-    process's resident memory, as `4G` or `1500M`; None takes what the machine has free. `roi_ijk`: only these voxels, ((first, one
-    past the last), ...) along I, J, K, with the very values they have in the whole result. `ijk_to_ras` (4x4, voxel centres, mm)
-    says that `input` is a float32 .npy array (K, J, I) on that grid; `output` may then be a .npy too: what Slicer and the worker
-    hand each other. With `alpha` (0 to 1) `model` is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the
-    second. `factors_ijk`: the model's factors laid along I, J, K of the array (1, 1, 4 and 4, 1, 1 are both slice-x4); None: see
-    `place_factors`. `back_projection`: where the blur is given or estimated, the result is made to give the scan back
-    (`consistency.give_back`); None: as the model's header says. `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the
-    scan, in so many times the time. A scan without negative values gets a result without any, unless `allow_negative`.
+    - `model`: a shipped name, a path, or auto: the shipped model that suits the scan (`model_choice.choose_model`). With `alpha` (0 to
+      1) it is a pair of one architecture, `FAITHFUL,SHARP`, blended that far towards the second.
+    - `spacing`: that of the result: 1, 1,1,2 (mm along I, J, K) or isotropic. The smallest factors that reach it are taken, then the
+      result is resampled to it in the same box. None keeps the model's own grid.
+    - `blur`: auto (estimated from the scan), unknown, box, gaussian, kspace, or a FWHM as text, in LR voxels (`1.2`) or mm (`2.4mm`).
+    - `memory_limit`: for the resident memory of the whole process, as `4G` or `1500M`; None takes what the machine has free.
+    - `roi_ijk`: only these voxels, ((first, one past the last), ...) along I, J, K. They have the values of the whole result.
+    - `ijk_to_ras` (4x4, voxel centres, mm): says that `input` is a float32 .npy array (K, J, I) on that grid. `output` may then be
+      a .npy file, too. Slicer and the worker hand volumes to each other in this way.
+    - `factors_ijk`: where the model's factors go along I, J, K of the array: (1, 1, 4) and (4, 1, 1) are both slice-x4. None: see
+      `place_factors`.
+    - `back_projection`: whether the result is corrected so that, degraded again, it equals the scan; only where the blur is given or
+      estimated. None: as the model's header says.
+    - `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
+    - `allow_negative`: keep negative values in the result of a scan that has none.
+    - `series`: which of several DICOM series: a number, a UID, or a part of the description; `4:2` is the second volume of series 4.
     """
 
     input: str
@@ -62,6 +67,7 @@ class SuperResolveJob:
     flips: int = 1
     allow_negative: bool = False
     spacing: str | None = None
+    series: str | None = None
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
@@ -69,14 +75,18 @@ class SuperResolveJob:
             wanted_spacing(self.spacing, (1.0, 1.0, 1.0))
         if not self.input or not self.output:
             raise JobError(f"input {self.input!r} and output {self.output!r} must both be named")
+        for name in (self.input, self.output, self.model):
+            check_path(name)
         split_models(self.model, self.alpha)
+        check_compute(self.device, self.memory_limit)
+        check_blur(self.blur)
 
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """Score `model` by the protocol on every isotropic-truth scan of `data` (file or folder); the report goes to folder `out`.
+    """Score `model` by the protocol on every scan of `data` (file or folder) that can serve as truth. The report goes to folder `out`.
 
-    `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own; `flips` as there.
+    `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own. `flips` as in `SuperResolveJob`.
     """
 
     model: str
@@ -89,17 +99,22 @@ class EvaluateJob:
     memory_limit: str | None = None
     panels: bool = True
     flips: int = 1
+    series: str | None = None
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        for name in (self.model, self.data, self.out):
+            check_path(name)
         for name in self.degradations:
-            if name not in DEGRADATIONS:
-                raise JobError(f"degradation {name!r}: choose from {', '.join(DEGRADATIONS)}")
+            check_degradation(name)
+        check_compute(self.device, self.memory_limit)
+        if self.blur != "known":
+            check_blur(self.blur)
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """A real scan, degraded, super-resolved, scored, pictured into folder `out`; without `scan` one is fetched (and cached)."""
+    """Degrade a real scan, super-resolve it, score it, and draw it into folder `out`. Without `scan` one is fetched and kept."""
 
     out: str = "demo"
     scan: str | None = None
@@ -109,15 +124,23 @@ class DemoJob:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if self.degradation not in DEGRADATIONS:
-            raise JobError(f"degradation {self.degradation!r}: choose from {', '.join(DEGRADATIONS)}")
+        for name in (self.out, self.model, *([self.scan] if self.scan is not None else [])):
+            check_path(name)
+        check_degradation(self.degradation)
+        check_compute(self.device)
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Train by `config`; resumes where RUN was left, if it was."""
+    """Train by `config`. A run that was interrupted goes on where it stopped."""
 
     config: TrainConfig
+
+    def __post_init__(self) -> None:
+        for name in (self.config.data, self.config.out, self.config.validation, self.config.init):
+            if name is not None:
+                check_path(name)
+        check_compute(self.config.device)
 
 
 @dataclass(frozen=True)
@@ -131,16 +154,18 @@ class BlendJob:
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
+        for name in (self.faithful, self.sharp):
+            check_path(name)
         check_model_output(self.output)
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """Fit a model to the anisotropic scan `input` from its own in-plane detail; an ordinary checkpoint goes to `output`.
+    """Fit a model to the anisotropic scan `input` from its own in-plane detail. An ordinary checkpoint goes to `output`.
 
-    `factor`: slices made of one (None: what brings them nearest to the in-plane spacing). `thickness_mm`: the FWHM of a slice (None:
-    the slice spacing). `init`: auto (the shipped model of that factor, else the trunk of another), none, a shipped name or a path.
-    The budget is `steps`, or, where that is None, `minutes` of training. Resumes from the folder `output`.run, where there is one.
+    `factor`: how many slices are made of one (None: what brings them nearest to the in-plane spacing). `thickness_mm`: the FWHM of a
+    slice (None: the slice spacing). `init`: auto (the shipped model of that factor, else the trunk of another), none, a shipped name
+    or a path. The budget is `steps` or, where that is None, `minutes` of training. Resumes from the folder `output`.run, if it exists.
     """
 
     input: str
@@ -153,18 +178,26 @@ class FitJob:
     seed: int = 0
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    series: str | None = None
 
     def __post_init__(self) -> None:
+        for name in (self.input, self.init):
+            check_path(name)
         check_model_output(self.output)
+        check_compute(self.device)
         if not 0 < self.minutes <= 10_000 or (self.steps is not None and self.steps < 1):
-            raise JobError(f"minutes {self.minutes}, steps {self.steps}: above 0 is wanted")
+            raise JobError(f"minutes {self.minutes}, steps {self.steps}: minutes must lie above 0 and up to 10000, steps above 0")
 
 
 @dataclass(frozen=True)
 class ModelsJob:
-    """List the shipped models (`name` None) or show one card, of a shipped name or of a file."""
+    """List the shipped models (`name` None), or show the card of one: a shipped name or a file."""
 
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_path(self.name)
 
 
 Job = SuperResolveJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
@@ -185,6 +218,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def job_from_json(data: Any) -> Job:
+    """The job of parsed JSON. Raises `JobError` that names the key and the value."""
     if not isinstance(data, dict) or data.get("job") not in tuple(_KINDS):  # a tuple also takes what cannot be hashed
         kind = data.get("job") if isinstance(data, dict) else data
         raise JobError(f"job {kind!r}: choose from {', '.join(_KINDS)}")
@@ -192,19 +226,17 @@ def job_from_json(data: Any) -> Job:
     return from_json(_KINDS[data["job"]], rest, data["job"])  # type: ignore[no-any-return]
 
 
-THICK = 1.25  # times another axis' spacing: from here on an axis is thick against it
-
-
 def place_factors(model: Factors, spacing: tuple[float, float, float], asked: Factors | None = None) -> tuple[int, int, int]:
-    """How a model's factors are laid along a scan's axes: the order `o` with placed[a] = model[o[a]]. All over one order of axes.
+    """Which of a model's factors goes along which axis of a scan: the order `o` with placed[a] = model[o[a]].
 
-    What was asked, where it was. Else, where the one axis that a model enlarges is fine in the scan and another is thick, that one;
-    every other model and scan is taken as it is. Raises `JobError` where the model has not the factors asked for.
+    `model`, `spacing` (mm) and `asked` run over the same order of axes. With `asked`, the factors go where it says. Without it, a
+    model that enlarges one axis goes along the scan's thick axis, if its own axis is a fine one in the scan. Every other model and
+    scan stays as it is. Raises `JobError` where the model has other factors than those asked for.
     """
     if asked is not None:
         ways = [way for way in itertools.permutations(range(3)) if tuple(model[a] for a in way) == tuple(asked)]
         if not ways:
-            raise JobError(f"factors {tuple(asked)}: the model has {tuple(model)}, along whichever axes")
+            raise JobError(f"factors {tuple(asked)}: the model has {tuple(model)}; they can only be given in another order")
         return ways[0]  # type: ignore[return-value]
     order, thick = [0, 1, 2], max(range(3), key=lambda axis: spacing[axis])
     own = [axis for axis in range(3) if model[axis] > 1]
@@ -213,15 +245,59 @@ def place_factors(model: Factors, spacing: tuple[float, float, float], asked: Fa
     return order[0], order[1], order[2]
 
 
+# ---------------------------------------------------------------- checks of single values: each raises `JobError`
+def check_path(name: str) -> None:
+    """A name that the system can give to a file or folder, as far as the name itself tells."""
+    if not name or "\0" in name:
+        raise JobError(f"{name!r}: cannot be the name of a file")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise JobError(f"{name!r}: cannot be the name of a file; it holds half a character") from None
+
+
+def check_flips(flips: int) -> int:
+    """The number itself."""
+    if flips not in FLIPS:
+        raise JobError(f"flips {flips}: {', '.join(map(str, FLIPS[:-1]))} or {FLIPS[-1]} must be the number of mirrored views")
+    return flips
+
+
+def check_degradation(name: str) -> None:
+    if name not in DEGRADATIONS:
+        raise JobError(f"degradation {name!r}: choose from {', '.join(DEGRADATIONS)}")
+
+
+def check_compute(device: str, memory_limit: str | None = None) -> None:
+    """The form of a device's name and of a memory limit; whether the device is there is for `inference.devices`."""
+    if not _DEVICE.fullmatch(device):
+        raise JobError(f"device {device!r}: choose from auto, cpu, cuda, cuda:N, mps")
+    parse_bytes(memory_limit)
+
+
+def check_blur(text: str) -> None:
+    """The form of a blur; see `SuperResolveJob`."""
+    if text in ("auto", "unknown", *DEGRADATIONS):
+        return
+    try:
+        width = float(text.removesuffix("mm"))
+    except ValueError:
+        width = math.nan
+    if not 0 < width < math.inf:
+        raise JobError(f"blur {text!r}: choose from auto, unknown, {', '.join(DEGRADATIONS)}, a FWHM in voxels (1.2) or in mm (2.4mm)")
+
+
 def check_alpha(alpha: float) -> None:
-    """Raises `JobError`: beyond 0 to 1 is no blend but an extrapolation."""
+    """Raises `JobError` outside 0 to 1, which would be an extrapolation."""
     if not 0 <= alpha <= 1:
-        raise JobError(f"alpha {alpha}: from 0 (the faithful model) to 1 (the sharp one) is wanted")
+        raise JobError(f"alpha {alpha}: it must lie between 0 (the faithful model) and 1 (the sharp one)")
 
 
 def check_model_output(path: str) -> None:
+    """Raises `JobError` for a name that is not a checkpoint's."""
+    check_path(path)
     if not path.endswith(".safetensors"):
-        raise JobError(f"{path!r}: a checkpoint's name ends in .safetensors")
+        raise JobError(f"{path!r}: the name of a checkpoint must end in .safetensors")
 
 
 def split_models(model: str, alpha: float | None) -> tuple[str, ...]:
@@ -231,7 +307,7 @@ def split_models(model: str, alpha: float | None) -> tuple[str, ...]:
     check_alpha(alpha)
     names = tuple(name.strip() for name in model.split(","))
     if len(names) != 2 or not all(names):
-        raise JobError(f"model {model!r} with alpha {alpha}: a pair FAITHFUL,SHARP is wanted")
+        raise JobError(f"model {model!r} with alpha {alpha}: the model must be a pair FAITHFUL,SHARP")
     return names
 
 
@@ -244,9 +320,9 @@ def parse_bytes(text: str | None, where: str = "memory limit") -> int | None:
     try:
         value = float(body[:-1] if power else body) * 1024**power
     except ValueError:
-        raise JobError(f"{where} {text!r}: a size such as 4G or 1500M is wanted") from None
+        raise JobError(f"{where} {text!r}: it must be a size such as 4G or 1500M") from None
     if not 0 < value < 2**60:
-        raise JobError(f"{where} {text!r}: above 0 is wanted")
+        raise JobError(f"{where} {text!r}: it must be above 0")
     return int(value)
 
 
@@ -256,9 +332,9 @@ def parse_factors(text: str) -> Factors:
     try:
         numbers = [int(part) for part in parts]
     except ValueError:
-        raise JobError(f"factors {text!r}: three whole numbers such as 2,2,2 are wanted") from None
+        raise JobError(f"factors {text!r}: there must be three whole numbers such as 2,2,2") from None
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:
-        raise JobError(f"factors {text!r}: three whole numbers such as 2,2,2 are wanted")
+        raise JobError(f"factors {text!r}: there must be three whole numbers such as 2,2,2")
     return (numbers[2], numbers[1], numbers[0])

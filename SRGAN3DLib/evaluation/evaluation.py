@@ -38,7 +38,7 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     folder, target = (out.parent, out) if out.suffix == ".json" else (out, out / "report.json")
     make_folder(folder)
     resolver = SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
-    scans = find_scans(job.data)
+    scans = find_scans(job.data, job.series)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     for index, scan in enumerate(scans):

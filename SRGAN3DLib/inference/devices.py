@@ -1,18 +1,19 @@
-"""Where to compute and in which precision: chosen by really running a small Conv3d there, never changed in silence.
+"""Where to compute and in which precision. A small Conv3d is run on a device before it is chosen; nothing is changed silently.
 
-`auto` precision is bf16 only where it is fast (a CPU with AVX512-BF16 or AMX; a GPU of compute capability 8.0 on, with a sound
-cuDNN) and the self-test passes; otherwise fp32. What was asked for by name is done or refused with a `DeviceError`.
+The precision `auto` is bf16 only where it is fast (a CPU with AVX512-BF16 or AMX; a GPU of compute capability 8.0 or higher, with a
+cuDNN that computes it correctly) and the self-test passes; otherwise it is fp32. What was asked for by name is done, or refused with
+a `DeviceError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from SRGAN3DLib.contract.errors import DeviceError
+from SRGAN3DLib.networks.compiled import onednn_supports
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BOUNDS = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 4e-3}  # on the self-test's largest error, as a share of its largest value
@@ -21,7 +22,7 @@ SLOW_CUDNN = range(91000, 91500)  # Conv3d in bf16 is slow there, and wrong at l
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The largest difference of a Conv3d to the CPU's in fp32, as a share of its largest value; `failure` where it did not run."""
+    """The largest difference between a Conv3d and the CPU's in fp32, as a share of its largest value. `failure` says why it did not run."""
 
     precision: str
     error: float
@@ -40,7 +41,7 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """What was chosen, why (one text a decision), and the self-test that it passed."""
+    """What was chosen, why (one sentence for each decision), and the self-test that it passed."""
 
     device: torch.device
     precision: str
@@ -54,7 +55,7 @@ class DeviceChoice:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """One device for a list: `reason` says what it is, or why it cannot be used."""
+    """One device of a list. `reason` says what it is, or why it cannot be used."""
 
     name: str
     usable: bool
@@ -62,14 +63,14 @@ class DeviceReport:
 
 
 def choose(device: str = "auto", precision: str = "auto") -> DeviceChoice:
-    """`device` auto, cpu, cuda, cuda:n or mps; `precision` auto, fp32, bf16 or fp16. Raises `DeviceError`."""
+    """Choose `device` (auto, cpu, cuda, cuda:N or mps) and `precision` (auto, fp32, bf16 or fp16). Raises `DeviceError`."""
     if precision not in ("auto", *DTYPES):
         raise DeviceError(f"precision {precision!r}: choose from auto, {', '.join(DTYPES)}")
     reports = describe()
     if device == "auto":
         best = next((report for report in reports if report.usable), reports[-1])
         if not best.usable:
-            raise DeviceError(f"device auto: no usable one ({'; '.join(f'{report.name}: {report.reason}' for report in reports)})")
+            raise DeviceError(f"device auto: no device is usable ({'; '.join(f'{report.name}: {report.reason}' for report in reports)})")
         reason = f"device {best.name}: the first usable of {', '.join(report.name for report in reports)}"
     else:
         best, reason = _named(device, reports), f"device {device}: as asked"
@@ -79,7 +80,7 @@ def choose(device: str = "auto", precision: str = "auto") -> DeviceChoice:
 
 
 def describe() -> list[DeviceReport]:
-    """All devices, the preferred first; the CPU always ends the list. Each is tried with a Conv3d in fp32."""
+    """All devices, the preferred one first and the CPU last. Each is tried with a Conv3d in fp32."""
     reports = []
     if torch.version.cuda is None and torch.version.hip is None:
         reports.append(DeviceReport("cuda", False, "this PyTorch is built without CUDA"))
@@ -98,10 +99,10 @@ def describe() -> list[DeviceReport]:
 
 
 def fast_bf16(device: torch.device) -> tuple[bool, str]:
-    """Whether convolutions in bf16 are much faster than in fp32 on `device`, and what tells."""
+    """Whether convolutions in bf16 are much faster than in fp32 on `device`, and the reason."""
     if device.type == "cpu":
         flag = next((name for name in ("amx_tile", "avx512_bf16") if _cpu_has(name)), None)
-        if flag is None or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if flag is None or not onednn_supports("bf16"):
             return False, "the CPU has neither AVX512-BF16 nor AMX"
         return True, f"the CPU has {flag}"
     if device.type == "cuda":
@@ -115,7 +116,7 @@ def fast_bf16(device: torch.device) -> tuple[bool, str]:
 
 
 def self_test(device: torch.device, precision: str) -> SelfTest:
-    """A Conv3d of 32 channels, channels-last as in inference, against the CPU in fp32; made-up numbers, always the same."""
+    """A Conv3d of 32 channels, channels-last as in inference, compared with the CPU in fp32. Random numbers from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     x, weight = torch.randn(1, 32, 8, 24, 24, generator=generator), torch.randn(32, 32, 3, 3, 3, generator=generator) / 30
     layout = torch.contiguous_format if device.type == "mps" else torch.channels_last_3d
@@ -169,14 +170,11 @@ def _precision(device: torch.device, asked: str) -> tuple[str, str, SelfTest]:
 
 
 def _not_on_cpu(precision: str) -> str:
-    """Why a half precision is refused on this CPU: without oneDNN it would take 27 times the memory, and forever."""
-    checks: dict[str, tuple[Callable[[], bool], str]] = {
-        "bf16": (torch.ops.mkldnn._is_mkldnn_bf16_supported, "AVX512"),
-        "fp16": (torch.ops.mkldnn._is_mkldnn_fp16_supported, "AVX512-FP16"),
-    }
-    if precision not in checks or checks[precision][0]():
+    """Why a half precision is refused on this CPU; "" if it is not. Without oneDNN it takes 27 times the memory, and far too long."""
+    needed = {"bf16": "AVX512", "fp16": "AVX512-FP16"}
+    if precision not in needed or onednn_supports(precision):
         return ""
-    return f"the CPU lacks {checks[precision][1]}"
+    return f"the CPU lacks {needed[precision]}, or this PyTorch is built without oneDNN"
 
 
 def _cpu_has(flag: str) -> bool:

@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from SRGAN3DLib.contract.checkpoint_header import METADATA_KEY, CheckpointHeader, file_hash, find_model, parse_header, read_layout
+from SRGAN3DLib.contract.checkpoint_header import (
+    METADATA_KEY,
+    CheckpointHeader,
+    data_hash,
+    find_model,
+    layout_of,
+    parse_header,
+    read_layout,
+    reading,
+)
 from SRGAN3DLib.contract.configs import to_json
 from SRGAN3DLib.contract.errors import CheckpointError
 from SRGAN3DLib.contract.jobs import check_alpha
@@ -34,10 +43,13 @@ class Checkpoint:
     @staticmethod
     def load(name_or_path: str | Path) -> Checkpoint:
         """From a shipped name or a file. Raises `CheckpointError` saying which check failed and on which tensor."""
-        from safetensors.torch import load_file
+        from safetensors.torch import load as tensors_of
 
         path = find_model(name_or_path)
-        layout, metadata = read_layout(path)
+        read_layout(path)  # from the file's start: no other file, however large, is read as a whole
+        with reading(path):
+            data = path.read_bytes()  # once: what is checked, hashed and used is the same, even if the file changes meanwhile
+        layout, metadata = layout_of(data, path)
         header = parse_header(metadata, path)
         if header.architecture not in ARCHITECTURES:
             raise CheckpointError(f"{path}: architecture {header.architecture!r}; this program knows {', '.join(ARCHITECTURES)}")
@@ -55,13 +67,13 @@ class Checkpoint:
             if entry["dtype"] not in types:
                 raise CheckpointError(f"{path}: tensor {name!r} has type {entry['dtype']}; {' or '.join(types)} is wanted")
         try:
-            tensors = load_file(path)
+            tensors = tensors_of(data)
         except Exception as error:  # the format's library raises its own kinds
             raise CheckpointError(f"{path}: not a readable .safetensors file ({error})") from None
         bad = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
         if bad:
             raise CheckpointError(f"{path}: tensor {bad[0]!r} has NaN or infinity")
-        return Checkpoint(header, tensors, str(path), file_hash(path))
+        return Checkpoint(header, tensors, str(path), data_hash(data))
 
     def save(self, path: str | Path) -> None:
         """Write `path` whole or not at all."""

@@ -73,8 +73,16 @@ def onednn_takes(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported()) if dtype == torch.float16 else dtype == torch.float32
+        return onednn_supports("bf16")
+    return onednn_supports("fp16") if dtype == torch.float16 else dtype == torch.float32
+
+
+def onednn_supports(precision: str) -> bool:
+    """Whether oneDNN computes in `bf16` or `fp16` on this CPU. A PyTorch without oneDNN (macOS on ARM) has no such question."""
+    try:
+        return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{precision}_supported")())
+    except (AttributeError, RuntimeError):
+        return False
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def fit(job: FitJob, report: Report, cancelled: IsCancelled = lambda: False) -> 
     if not out.absolute().parent.is_dir():
         raise JobError(f"{out}: its folder {out.parent} does not exist")
     check_folder(run)
-    volume = Volume.read(source)
+    volume = Volume.read(source, job.series)
     order = slices_first(volume)
     ordered = in_order(volume, order)
     slices = Slices.of(ordered, job.factor, _thickness(job, volume, report))
@@ -74,7 +74,7 @@ def fit(job: FitJob, report: Report, cancelled: IsCancelled = lambda: False) -> 
         precision=job.precision, init=init,
     )  # fmt: skip
     patch_size(slices, ordered)  # a scan that is too small is refused before anything else is done with it
-    data = SlicePatches(config, ordered, slices, next(iter(find_scans(source))))
+    data = SlicePatches(config, ordered, slices, next(iter(find_scans(source, job.series))))
     data.config = config = replace(config, patch=patch_size(slices, ordered, data.block))
     made_folder, steps = _begin(config, job, {"scan": sha256, "slices": asdict(slices)}, data, report, cancelled)
     data.config = config = replace(config, steps=steps)

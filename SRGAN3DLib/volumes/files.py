@@ -11,11 +11,14 @@ from pathlib import Path
 
 from SRGAN3DLib.contract.errors import JobError, ResourceError
 
+_unfinished: set[Path] = set()  # temporary files of this process that have not become whole
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a hidden temporary name beside `path`; moved to `path` on success, removed on any failure. Raises `OSError`."""
     part = path.with_name(f".srgan3d-{secrets.token_hex(8)}.part")
+    _unfinished.add(part)
     try:
         part.touch(exist_ok=False)
         mode = part.stat().st_mode  # the user's own; some writers leave a file for its owner alone
@@ -26,6 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+        _unfinished.discard(part)
 
 
 @contextlib.contextmanager
@@ -33,6 +37,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """`replacing`, with errors a user can read: `JobError` (folder absent or unwritable), `ResourceError` (disk full), naming `path`."""
     with write_errors_named(path), replacing(Path(path)) as part:
         yield part
+
+
+def remove_parts() -> None:
+    """Remove every temporary file that is still being written: for a process that is about to end without unwinding."""
+    for part in list(_unfinished):
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import numpy as np
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import JobError, VolumeError
+from SRGAN3DLib.contract.limits import SHEAR_TOLERANCE
 
-SHEAR_TOLERANCE = 1e-5  # cosine between two axes; files with six digits stay below it
 _LEAST_SPACING_MM = 1e-6
 _LEAST_DETERMINANT = 1e-5  # of the unit axes: below it they lie in one plane
 

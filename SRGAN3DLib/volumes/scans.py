@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import VolumeError
 
+from .dicom_series import DicomSeries, matching, series_in
 from .geometry import Geometry
-from .itk import is_dicom_folder
 from .subjects import Subject, guess_subjects
 from .volume import READABLE, Volume, read_geometry
 
@@ -32,7 +33,9 @@ class Scan:
     """A scan on disk. `name` is its path below the folder of the data. A scan with a `problem` cannot be read, for that reason.
 
     `truth_kji`: the array axes on which it is ground truth at its own spacing; None: no table says so, its spacing tells (`truth`).
-    `subject_source`: how the subject was found (a key of `subjects.SOURCES`).
+    `subject_source`: how the subject was found (a key of `subjects.SOURCES`). `series`: which DICOM series of the folder it is, as in
+    `Volume.read`; None: the folder's only one, or no DICOM. `label`: its number (or UID) where the folder holds others, so that their
+    names differ.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class Scan:
     truth_kji: tuple[int, ...] | None = None
     problem: str = ""
     subject_source: str = ""
+    series: str | None = None
+    label: str = ""
 
     def truth(self, spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
         """The axes on which it is ground truth: as stated, else those no coarser than 1.5 times the finest."""
@@ -51,17 +56,17 @@ class Scan:
     def geometry(self) -> Geometry:
         """Its grid, from the header. Raises `VolumeError`."""
         self._check()
-        return read_geometry(self.path)
+        return read_geometry(self.path, self.series)
 
     def read(self) -> Volume:
         """Raises `VolumeError`, `ResourceError`."""
         self._check()
-        return Volume.read(self.path)
+        return Volume.read(self.path, self.series)
 
     def size(self) -> int:
         """Bytes on disk, of a DICOM folder those of all its files; 0 where there is nothing."""
         try:
-            files = [path for path in self.path.iterdir() if path.is_file()] if self.path.is_dir() else [self.path]
+            files = [path for path in self.path.rglob("*") if path.is_file()] if self.path.is_dir() else [self.path]
             return sum(path.stat().st_size for path in files)
         except OSError:
             return 0
@@ -71,38 +76,92 @@ class Scan:
             raise VolumeError(f"{self.path}: {self.problem}")
 
 
-def find_scans(data: str | Path, *, subject_pattern: str | None = None) -> list[Scan]:
-    """The scans that `data` names, sorted by path, or in the order of the list.
+@dataclass(frozen=True)
+class _Found:
+    """A path that holds a scan; `series`: which one of a DICOM folder; `of_many`: the folder holds others, so its name is not enough."""
+
+    path: Path
+    problem: str = ""
+    series: str | None = None
+    of_many: str = ""
+    row: dict[str, str] | None = None
+    dicom: tuple[DicomSeries, ...] = ()
+
+
+def find_scans(data: str | Path, series: str | None = None, *, subject_pattern: str | None = None) -> list[Scan]:
+    """The scans that `data` names, sorted by path, or in the order of the list. The one search of super-resolve, evaluate and train.
 
     A file; a DICOM folder; a folder of volumes, DICOM folders and BIDS datasets at any depth; a CSV with a column `file`; a `.txt`
     with a path a line (both relative to where they lie). A `volumes.csv` in the folder or just above it describes its scans. Absent
-    files are listed, too: reading them says so. `subject_pattern` (see `subjects.guess_subjects`) finds the subjects that no table names.
-    Raises `VolumeError` if there is nothing, or a table cannot be read, `JobError` for a bad pattern.
+    files are listed, too: reading them says so. `series` chooses the DICOM series, as in `Volume.read`; a series whose files lie in
+    several folders is one scan. `subject_pattern` (see `subjects.guess_subjects`) finds the subjects that no table names. Raises
+    `VolumeError` if there is nothing, if no series fits, or if a table cannot be read, `JobError` for a bad pattern.
     """
     data = Path(data)
     if not data.exists():
         raise VolumeError(f"{data}: no such folder or file")
     listed = data.suffix.lower() or "." if data.is_file() else ""
     base = data if data.is_dir() else data.parent
-    found: list[tuple[Path, dict[str, str] | None, str]]
     if listed == ".csv":
-        found = [(base / row["file"], row, "" if row["file"] else "a row without a file") for row in _read_table(data)]
+        found = [_Found(base / row["file"], "" if row["file"] else "a row without a file", series, row=row) for row in _read_table(data)]
     else:
         if listed == ".txt":
-            paths = [(base / line, "") for line in _read_list(data)]
+            found = [_Found(base / line, series=series) for line in _read_list(data)]
         else:
-            paths = [(data, "")] if listed else sorted(_walk(data, set()))
+            found = [_Found(data, series=series)] if listed else _by_series(list(_walk(data, set())), data, series)
         rows = _rows_about(data)
-        found = [(path, rows.get(path.resolve()), problem) for path, problem in paths]
+        found = [replace(one, row=rows.get(one.path.resolve())) for one in found]
     if not found:
         raise VolumeError(f"{data}: holds no volume ({', '.join(READABLE)} or a folder of DICOM files)")
     scans, seen = [], set()
-    subjects = guess_subjects([path for path, _, _ in found], base, subject_pattern)
-    for (path, row, problem), subject in zip(found, subjects, strict=True):
-        real = path.resolve()
-        scans.append(_scan(path, base, row, problem or ("listed twice" if real in seen else ""), subject))
-        seen.add(real)
+    subjects = guess_subjects([one.path for one in found], base, subject_pattern)
+    for one, subject in zip(found, subjects, strict=True):
+        place = (one.path.resolve(), one.of_many)
+        scans.append(_scan(one, base, one.problem or ("listed twice" if place in seen else ""), subject))
+        seen.add(place)
     return scans
+
+
+def _by_series(found: list[_Found], data: Path, wanted: str | None) -> list[_Found]:
+    """The finds of a walk, sorted; of its DICOM folders one for each series that is alone in its folder, or spread over several.
+
+    A folder of several series stays one find, whose reading lists them, unless `wanted` chooses.
+    """
+    homes: dict[str, list[Path]] = {}
+    for one in found:
+        for series in one.dicom:
+            homes.setdefault(series.uid, []).append(one.path)
+    every = {series.uid: series for one in found for series in one.dicom}
+    chosen, turn = _chosen(list(every.values()), data, wanted)
+    done, seen = [], set()
+    for one in found:
+        own = [series for series in one.dicom if len(homes[series.uid]) == 1 or not series.uid]
+        if not one.dicom:
+            done.append(one)
+        elif len(own) == 1 and own[0].uid in chosen:
+            done.append(_Found(one.path, series=(own[0].uid + turn) or None))
+        elif own and wanted is None:
+            done.append(_Found(one.path))
+        elif own:
+            done += [_Found(one.path, series=series.uid + turn, of_many=series.key) for series in own if series.uid in chosen]
+        for series in one.dicom:
+            if series not in own and series.uid in chosen and series.uid not in seen:
+                seen.add(series.uid)
+                top = Path(os.path.commonpath([str(home) for home in homes[series.uid]]))
+                done.append(_Found(top, series=series.uid + turn, of_many=series.key))
+    return sorted(done, key=lambda one: (one.path, one.of_many))
+
+
+def _chosen(series: list[DicomSeries], data: Path, wanted: str | None) -> tuple[set[str], str]:
+    """(UIDs that fit, `:VOLUME` or nothing). Where there is one series only, its reading tells whether it fits."""
+    if wanted is None or not series:
+        return {one.uid for one in series}, ""
+    fitting, turn = matching(series, wanted), ""
+    if not fitting and (parts := re.fullmatch(r"(.+)(:\d+)", wanted)):
+        fitting, turn = matching(series, parts[1]), parts[2]
+    if not fitting:
+        raise VolumeError(f"{data}: no DICOM series fits --series {wanted!r}; there are: {'; '.join(one.name for one in series[:12])}")
+    return {one.uid for one in fitting}, turn
 
 
 def thin_axes(spacing_kji_mm: tuple[float, ...]) -> tuple[int, ...]:
@@ -146,8 +205,8 @@ def no_order(scan: Scan, spacing_kji_mm: tuple[float, ...], factors: Factors) ->
     return f"ground truth along {axes} only ({source}); {count} such ax{'is is' if count == 1 else 'es are'} wanted"
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
-    """(path, problem) of every volume at any depth; hidden ones are left out, a BIDS dataset has its own rules."""
+def _walk(folder: Path, seen: set[Path]) -> Iterator[_Found]:
+    """Every volume and DICOM folder at any depth; hidden ones are left out, a BIDS dataset has its own rules."""
     if folder.resolve() in seen:  # links can lead in circles
         return
     seen.add(folder.resolve())
@@ -156,16 +215,16 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
         if _is_bids(children):
             yield from _walk_bids(folder)
             return
-        if is_dicom_folder(folder):
-            yield folder, ""
+        if series := series_in(folder):
+            yield _Found(folder, dicom=tuple(series))
     except OSError as error:
-        yield folder, f"cannot be read ({error.strerror or error})"
+        yield _Found(folder, f"cannot be read ({error.strerror or error})")
         return
     for path in children:
         if path.is_dir():
             yield from _walk(path, seen)
         elif path.name.lower().endswith(READABLE):
-            yield path, ""
+            yield _Found(path)
 
 
 def _is_bids(children: list[Path]) -> bool:
@@ -174,13 +233,14 @@ def _is_bids(children: list[Path]) -> bool:
     return named or any((path / "anat").is_dir() or any(path.glob("ses-*/anat")) for path in subjects)
 
 
-def _walk_bids(folder: Path) -> Iterator[tuple[Path, str]]:
+def _walk_bids(folder: Path) -> Iterator[_Found]:
     """The images of a BIDS dataset's anat/ folders; derivatives/ and sourcedata/ lie elsewhere. Source: BIDS 1.9, Anatomy imaging data."""
     for anat in sorted([*folder.glob("sub-*/anat"), *folder.glob("sub-*/ses-*/anat")]):
         for path in anat.iterdir():
             if not path.name.startswith((".", "~")) and path.name.lower().endswith(READABLE):
                 suffix = _stem(path).rsplit("_", 1)[-1]
-                yield path, "" if suffix in BIDS_SUFFIXES else f"BIDS suffix {suffix!r}; wanted is one of {', '.join(BIDS_SUFFIXES)}"
+                known = suffix in BIDS_SUFFIXES
+                yield _Found(path, "" if known else f"BIDS suffix {suffix!r}; one of {', '.join(BIDS_SUFFIXES)} must be there")
 
 
 def _rows_about(data: Path) -> dict[Path, dict[str, str]]:
@@ -212,7 +272,8 @@ def _read_list(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str, guess: Subject) -> Scan:
+def _scan(found: _Found, base: Path, problem: str, guess: Subject) -> Scan:
+    path, row = found.path, found.row
     row, truth = row or {}, None
     if "truth_axes" in row:  # counted as NIfTI does: I, J, K
         axes = [axis for axis in re.split(r"[,; ]+", row["truth_axes"]) if axis]
@@ -222,9 +283,11 @@ def _scan(path: Path, base: Path, row: dict[str, str] | None, problem: str, gues
             problem = problem or f"truth_axes {row['truth_axes']!r} in its table; some of 0,1,2 (axes I, J, K) are wanted"
     inside = path.is_relative_to(base) and path != base
     name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
+    name += f" (series {found.of_many})" if found.of_many else ""
     subject = Subject(row["subject"], "table") if row.get("subject") else guess
-    contrast = row.get("contrast") or _contrast(path)
-    return Scan(path, name, subject.name, contrast, row.get("licence", ""), truth, problem or subject.problem, subject.source)
+    contrast, problem = row.get("contrast") or _contrast(path), problem or subject.problem
+    licence = row.get("licence", "")
+    return Scan(path, name, subject.name, contrast, licence, truth, problem, subject.source, found.series, found.of_many)
 
 
 def _stem(path: Path) -> str:

@@ -18,9 +18,11 @@ import numpy as np
 
 from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 
+from .acquisition import AcquisitionFacts
+from .dicom import is_dicom, read_dicom, read_dicom_geometry
 from .files import is_full, replacing
 from .geometry import Geometry, ras_from_lps, slabs
-from .itk import is_dicom_folder, read_dicom, read_dicom_geometry, read_itk, read_itk_geometry
+from .itk import read_itk, read_itk_geometry
 from .nifti import nifti_header, read_nifti, read_nifti_geometry
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -40,7 +42,7 @@ class Volume:
     `dtype` and `scaling` (slope, intercept) tell how the file stored it, for `write(like_input_dtype=True)`.
     `space_code` is NIfTI's word for what the matrix leads to: 1 the scanner, 2 another scan, 3 Talairach, 4 MNI.
     `notes` are sentences about the file that its user should know (two matrices that disagree, say). `path` is where it
-    was read from.
+    was read from. `acquisition` is what a DICOM series says about how it was acquired; None for other formats.
     """
 
     array: np.ndarray
@@ -50,6 +52,7 @@ class Volume:
     space_code: int = 1
     notes: tuple[str, ...] = ()
     path: Path | None = None
+    acquisition: AcquisitionFacts | None = None
 
     def __post_init__(self) -> None:
         array = np.ascontiguousarray(self.array, np.float32)
@@ -65,8 +68,10 @@ class Volume:
         return Volume(array, Geometry(cast(Any, np.shape(array)), ijk_to_ras))
 
     @staticmethod
-    def read(path: str | Path) -> Volume:
-        """The volume of a file (by its extension) or of a folder with one DICOM series.
+    def read(path: str | Path, series: str | None = None) -> Volume:
+        """The volume of a file (by its extension, or a multi-frame DICOM file) or of a folder with one DICOM series at any depth.
+
+        `series` chooses among several DICOM series: a number, a UID or a part of the description; other formats ignore it.
 
         Raises `VolumeError`, one line that begins with the path, for whatever is not one whole scalar 3-D scan, and
         `ResourceError` where it does not fit into memory.
@@ -74,7 +79,7 @@ class Volume:
         path = Path(path)
         with _naming(path):
             suffix = _suffix_to_read(path)
-            array, geometry, facts = read_dicom(path) if not suffix else _read_file(path, suffix)
+            array, geometry, facts = read_dicom(path, series) if not suffix else _read_file(path, suffix)
             check_voxels(array)
             return Volume(array, geometry, path=path, **facts)
 
@@ -96,7 +101,7 @@ class Volume:
         """
         path = Path(path)
         suffix = check_output(path)
-        dtype, scaling = (self.dtype, self.scaling) if like_input_dtype else ("float32", _UNSCALED)
+        dtype, scaling = self._stored_as(like_input_dtype)
         packed = suffix in (".nii.gz", ".nrrd")
         try:
             header = _header(suffix, self.geometry, dtype, scaling, self.space_code)
@@ -116,14 +121,28 @@ class Volume:
                 raise ResourceError(f"{path}: no room on the disk ({error.strerror}); up to {size:.0f} MiB are wanted") from None
             raise VolumeError(f"{path}: cannot be written ({error.strerror or error})") from None
 
+    def check_write(self, path: str | Path, like_input_dtype: bool = False, geometry: Geometry | None = None) -> None:
+        """Raise now what `write` would refuse after the work: the path, or a number type or grid that the format cannot say.
 
-def read_geometry(path: str | Path) -> Geometry:
+        `geometry` is the grid of the result, where it is not this one's. Raises `VolumeError`.
+        """
+        suffix = check_output(path)
+        try:
+            _header(suffix, geometry or self.geometry, *self._stored_as(like_input_dtype), self.space_code)
+        except VolumeError as error:
+            raise VolumeError(f"{path}: {error}") from None
+
+    def _stored_as(self, like_input_dtype: bool) -> tuple[str, tuple[float, float]]:
+        return (self.dtype, self.scaling) if like_input_dtype else ("float32", _UNSCALED)
+
+
+def read_geometry(path: str | Path, series: str | None = None) -> Geometry:
     """The grid of what `Volume.read` would read, from the header alone. Raises `VolumeError` in the same words."""
     path = Path(path)
     with _naming(path):
         suffix = _suffix_to_read(path)
         if not suffix:
-            return read_dicom_geometry(path)
+            return read_dicom_geometry(path, series)
         return read_nifti_geometry(path) if suffix.startswith(".nii") else read_itk_geometry(path, suffix)
 
 
@@ -157,31 +176,13 @@ def check_output(path: str | Path) -> str:
     return suffix
 
 
-def list_volumes(folder: str | Path) -> list[Path]:
-    """What a batch would read: files with a known extension and sub-folders that hold DICOM, by name; hidden ones are skipped.
-
-    Raises `VolumeError` for what is no folder, and for one that holds no volume.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise VolumeError(f"{folder}: no such folder")
-    try:
-        seen = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "~"))]
-        found = [path for path in seen if (is_dicom_folder(path) if path.is_dir() else _suffix(path) is not None)]
-    except OSError as error:
-        raise VolumeError(f"{error.filename or folder}: cannot be read ({error.strerror or error})") from None
-    if not found:
-        raise VolumeError(f"{folder}: holds no volume ({', '.join(READABLE)} or a folder of DICOM files)")
-    return found
-
-
 def _suffix(path: Path) -> str | None:
     """The known extension that the file's name ends with, in lower case."""
     return next((suffix for suffix in READABLE if path.name.lower().endswith(suffix)), None)
 
 
 def _suffix_to_read(path: Path) -> str:
-    """The file's known extension; "" for a folder."""
+    """The file's known extension; "" for a folder and for a DICOM file."""
     if path.is_dir():
         return ""
     if not path.exists():
@@ -189,8 +190,8 @@ def _suffix_to_read(path: Path) -> str:
     if not path.is_file():
         raise VolumeError("not a regular file")
     suffix = _suffix(path)
-    if path.suffix.lower() == ".dcm":
-        raise VolumeError("a single DICOM file; give the folder that holds its whole series")
+    if suffix is None and is_dicom(path):
+        return ""
     if suffix is None:
         raise VolumeError(f"unknown extension; {', '.join(READABLE)} or a folder of DICOM files can be read")
     if path.stat().st_size == 0:

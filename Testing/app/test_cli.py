@@ -312,18 +312,18 @@ def test_blend_and_a_pair(model: str, tmp_path: Path, small_head: np.ndarray, ca
 
 def test_every_rate_and_weight_of_training_has_an_option() -> None:
     """What is given wins over the preset and over --config; what is not keeps its value."""
-    from SRGAN3DLib.app.cli import _parser
+    from SRGAN3DLib.app.cli import parser
     from SRGAN3DLib.app.training_options import RATES_AND_WEIGHTS
 
     values = {name: round(0.01 * (1 + index), 2) for index, name in enumerate(RATES_AND_WEIGHTS)}
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--discriminator-features", "32"]
-    args = _parser().parse_args(["train", "--data", "d", "--out", "o", "--preset", "large", "--precision", "fp16", *words])
+    args = parser().parse_args(["train", "--data", "d", "--out", "o", "--preset", "large", "--precision", "fp16", *words])
     config = args.make(args).config
     assert {name: getattr(config, name) for name in values} == values
     assert (config.generator.features, config.generator.blocks, config.precision) == (40, 10, "fp16")
     assert config.discriminator == DiscriminatorConfig(features=32)
-    plain = _parser().parse_args(["train", "--data", "d", "--out", "o"])
+    plain = parser().parse_args(["train", "--data", "d", "--out", "o"])
     assert plain.make(plain).config == TrainConfig("d", "o", generator=plain.make(plain).config.generator)
 
 

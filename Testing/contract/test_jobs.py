@@ -76,7 +76,7 @@ def test_jobs_round_trip(job: Job) -> None:
         (None, "choose from"),
         ({"job": "super-resolve", "input": "a", "output": "b", "model": "m", "alpha": 0.5}, "pair FAITHFUL,SHARP"),
         ({"job": "super-resolve", "input": "a", "output": "b", "model": "m,n", "alpha": 2}, "alpha 2"),
-        ({"job": "blend", "faithful": "a", "sharp": "b", "output": "c.pt"}, "ends in .safetensors"),
+        ({"job": "blend", "faithful": "a", "sharp": "b", "output": "c.pt"}, "end in .safetensors"),
         ({"job": "fit", "input": "a", "output": "b.safetensors", "minutes": 0}, "minutes 0"),
         ({"job": "evaluate", "model": "m", "data": "d", "out": "o", "degradations": ["fog"]}, "fog"),
     ],

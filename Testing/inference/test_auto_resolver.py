@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from grids import OBLIQUE
 
-from SRGAN3DLib.app.run import run
+from SRGAN3DLib.app.dispatcher import do_job
 from SRGAN3DLib.contract.jobs import SuperResolveJob
 from SRGAN3DLib.inference.auto_resolver import AutoResolver
 from SRGAN3DLib.inference.super_resolver import SuperResolver
@@ -47,7 +47,7 @@ def test_a_folder_of_unlike_scans_gets_a_model_each(small_head: np.ndarray, tmp_
     (tmp_path / "in").mkdir()
     scan((1, 1, 1), small_head[:20, :24, :22]).write(tmp_path / "in" / "head.nii.gz")
     scan((0.8, 0.8, 2.4), small_head[:20, :24, :22]).write(tmp_path / "in" / "stack.nii.gz")
-    info = run(SuperResolveJob(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", spacing="isotropic"), lambda event: None)
+    info = do_job(SuperResolveJob(str(tmp_path / "in"), str(tmp_path / "out"), device="cpu", spacing="isotropic"), lambda event: None)
     assert [one["model"]["name"] for one in info["done"]] == ["t1-x2", "slice-x3"]
     for one in info["done"]:
         spacing = Volume.read(one["output"]).geometry.spacing_ijk_mm

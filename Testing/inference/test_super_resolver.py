@@ -9,7 +9,7 @@ import pytest
 import torch
 from grids import ALL_ORDERS, OBLIQUE, SHEARED, stored
 
-from SRGAN3DLib.app.run import run
+from SRGAN3DLib.app.dispatcher import do_job
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError
@@ -120,7 +120,7 @@ def test_run_equals_the_resolver(small_head: np.ndarray, tmp_path: Path) -> None
     job = SuperResolveJob(
         str(tmp_path / "in.nrrd"), str(tmp_path / "out.nrrd"), str(tmp_path / "tiny.safetensors"), device="cpu", precision="fp32"
     )
-    run(job, lambda event: None)
+    do_job(job, lambda event: None)
     direct = SuperResolver.load(tmp_path / "tiny.safetensors", "cpu", "fp32")(Volume.read(tmp_path / "in.nrrd"))
     assert np.array_equal(Volume.read(tmp_path / "out.nrrd").array, direct.volume.array)
 

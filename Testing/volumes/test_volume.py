@@ -13,12 +13,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from corpus import dicom, make_corpus, nifti, scan
+from corpus import make_corpus, nifti, scan
 from grids import MATRICES, OBLIQUE, seen_by_nibabel, seen_by_sitk
 
 from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 from SRGAN3DLib.volumes.geometry import Geometry
-from SRGAN3DLib.volumes.volume import WRITABLE, Volume, check_output, list_volumes
+from SRGAN3DLib.volumes.scans import find_scans
+from SRGAN3DLib.volumes.volume import WRITABLE, Volume, check_output
 
 FORMATS = pytest.mark.parametrize("suffix", WRITABLE)
 TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -209,7 +210,7 @@ def test_file_size_limit_and_kill(tmp_path: Path) -> None:
     assert child("kill").returncode == -9
     assert not (tmp_path / "x.nii").exists()
     with pytest.raises(VolumeError, match="holds no volume"):
-        list_volumes(tmp_path)  # what the killed one left is hidden
+        find_scans(tmp_path)  # what the killed one left is hidden
 
 
 def test_same_volume_same_bytes_and_usual_permissions(tmp_path: Path) -> None:
@@ -223,18 +224,6 @@ def test_same_volume_same_bytes_and_usual_permissions(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- folders, memory, imports
-def test_list_volumes(tmp_path: Path) -> None:
-    for name in ("b.nii.gz", "a.NRRD", "c.mhd", ".hidden.nii", "~lock.nii", "c.raw", ".srgan3d-12.tmp", "notes.txt"):
-        (tmp_path / name).write_text("")
-    dicom(scan().astype(np.int16))(tmp_path / "series")
-    (tmp_path / "nothing").mkdir()
-    assert [path.name for path in list_volumes(tmp_path)] == ["a.NRRD", "b.nii.gz", "c.mhd", "series"]
-    with pytest.raises(VolumeError, match="no such folder"):
-        list_volumes(tmp_path / "absent")
-    with pytest.raises(VolumeError, match="holds no volume"):
-        list_volumes(tmp_path / "nothing")
-
-
 @FORMATS
 def test_memory_is_the_array_and_a_slab(tmp_path: Path, suffix: str) -> None:
     volume = Volume.from_array(scan((48, 256, 256)), OBLIQUE)
