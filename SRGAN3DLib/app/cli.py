@@ -12,7 +12,7 @@ import sys
 from typing import Any, NoReturn
 
 from SRGAN3DLib import __version__
-from SRGAN3DLib.contract.errors import CANCELLED, ResourceError
+from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, ResourceError
 from SRGAN3DLib.contract.events import Failed
 from SRGAN3DLib.contract.jobs import FitJob, Job, TrainJob
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOLS
@@ -113,7 +113,8 @@ def _serve(args: argparse.Namespace, interrupts: Interrupts) -> int:
 def _explain(error: BaseException, interrupted: bool) -> int:
     """One line on stderr; returns the exit code. Once a signal has come, whatever a library made of it is a cancelled run."""
     if interrupted:
-        terminal.say("srgan3d: cancelled")
+        what = str(error) if isinstance(error, Cancelled) and str(error) else "cancelled"
+        terminal.say(f"srgan3d: {what}")
         return CANCELLED
     failure = Failed.of(error)
     terminal.say(f"srgan3d: {failure.message}" + (" (--debug shows where)" if failure.exit_code == 1 else ""))

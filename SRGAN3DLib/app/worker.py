@@ -158,18 +158,21 @@ class Worker:
         try:
             if cancelled():
                 raise Cancelled("cancelled")
-            if request["request"] == "load":
-                self._load(request)
-            else:
-                self._super_resolve(request, cancelled)
+            answer = self._load(request) if request["request"] == "load" else self._super_resolve(request, cancelled)
         except BaseException as error:  # whatever happened to one job, the next one can be done
+            self._end_job(job_id)
             self._answer_failed(error, job_id)
-        finally:
-            with self.lock:
-                self.waiting.discard(job_id)
-                self.unwanted.discard(job_id)
+        else:
+            self._end_job(job_id)
+            self.outbox.put(json_line(answer))
 
-    def _load(self, request: dict[str, Any]) -> None:
+    def _end_job(self, job_id: str) -> None:
+        """Before the last answer goes out: its client may use the id again as soon as it has read that."""
+        with self.lock:
+            self.waiting.discard(job_id)
+            self.unwanted.discard(job_id)
+
+    def _load(self, request: dict[str, Any]) -> dict[str, Any]:
         wanted = from_json(Load, request["body"], "load")
         if wanted.model == AUTO:
             raise JobError(f"load: model {AUTO!r} depends on the scan; name a shipped model or a checkpoint file")
@@ -178,15 +181,15 @@ class Worker:
         choice = resolver.choice
         about = {"device": str(choice.device), "precision": choice.precision, "reasons": list(choice.reasons)}
         seconds = round(time.monotonic() - begun, 3)
-        self.outbox.put(json_line({"event": "loaded", "id": request["id"], "model": resolver.header.name, **about, "seconds": seconds}))
+        return {"event": "loaded", "id": request["id"], "model": resolver.header.name, **about, "seconds": seconds}
 
-    def _super_resolve(self, request: dict[str, Any], cancelled: IsCancelled) -> None:
+    def _super_resolve(self, request: dict[str, Any], cancelled: IsCancelled) -> dict[str, Any]:
         job = from_json(SuperResolveJob, request["body"], "super-resolve")
         check_job(job)
         info = do_job(job, self._reporter(request["id"]), cancelled, self._ready)
         if info.get("fallbacks"):
             self.resolver = None  # the next job asks the devices anew
-        self.outbox.put(json_line({"event": "done", "id": request["id"], "info": info}))
+        return {"event": "done", "id": request["id"], "info": info}
 
     def _reporter(self, job_id: str) -> Callable[[Event], None]:
         last = 0.0
