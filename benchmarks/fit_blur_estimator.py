@@ -25,8 +25,8 @@ from scipy.interpolate import PchipInterpolator
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.jobs import DEGRADATIONS
-from SRGAN3DLib.physics.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, axis_features, combine, inputs, mtf_of, standardised
-from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, Degradation, sample
+from SRGAN3DLib.physics.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, answers, combine, features_of, inputs, standardised
+from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, AxisBlur, Degradation, sample
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.training.datasets import coarsen, through
 from SRGAN3DLib.volumes.scans import find_scans
@@ -35,8 +35,11 @@ DRAWS = 24  # of each variant of a scan
 COARSEST_MM = 1.6
 LEAST_SIDE = 100  # voxels of a scan that is blurred along every axis
 HIDDEN, EPOCHS, NETWORKS, BATCH, RATE = (96, 48), 30, 3, 256, 3e-3
+EPOCHS_MORE, RATE_MORE = 25, 1e-3  # of networks that are continued
 QUANTILE = 0.65  # of the transfers that would explain the features: 0.1 too low costs t1-x2 some 0.4 dB, 0.1 too high 0.1
-SOFTEST = 0.3  # nothing is learnt of how much softer than the range's floor a blur is
+SOFTEST = 0.2  # nothing is learnt of how much softer a blur is
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,14 @@ class Row:
 
 
 @cache
-def scans_of(folder: str) -> list[tuple[str, str, np.ndarray, tuple[int, ...], float]]:
-    """(subject, file, array scaled to bright tissue = 1, axes that are truth, coarsest spacing in mm) of each scan."""
+def scans_of(folder: str) -> list[tuple[str, str, np.ndarray, tuple[int, ...], Triple]]:
+    """(subject, file, array scaled to bright tissue = 1, axes that are truth, spacing in mm) of each scan."""
     found = []
     for scan in find_scans(folder):
         volume = scan.read()
         array = np.asarray(IntensityScale.fit(volume.array).apply(volume.array), np.float32)
         spacing = volume.geometry.spacing_kji_mm
-        found.append((scan.subject, scan.path.name, array, tuple(scan.truth(spacing)), max(spacing)))
+        found.append((scan.subject, scan.path.name, array, tuple(scan.truth(spacing)), spacing))
     return found
 
 
@@ -100,12 +103,23 @@ def some_factors(shape: tuple[int, ...], truth: tuple[int, ...], rng: np.random.
 
 
 def region(array: np.ndarray, factors: Factors, rng: np.random.Generator) -> np.ndarray:
+    """A block of any size: half of the draws are nearly whole, the others down to two fifths of each side."""
+    least = 0.8 if rng.random() < 0.4 else 0.35
     cut = []
     for n, f in zip(array.shape, factors, strict=True):
-        side = max(int(n * rng.uniform(0.7, 1)) // f * f, min(n // f * f, 20 * f))
-        start = int(rng.integers(0, n - side + 1))
+        side = max(int(n * rng.uniform(least, 1)) // f * f, min(n // f * f, 20 * f))
+        start = int((n - side) * np.clip(rng.normal(0.5, 0.2), 0, 1))
         cut.append(slice(start, start + side))
     return array[tuple(cut)]
+
+
+def masked(lr: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The background set to 0, as skull stripping does: all air, or all that lies outside an ellipsoid as well."""
+    kept = lr > 0.04
+    if rng.random() < 0.5:
+        axes = np.ogrid[tuple(slice(-1, 1, 1j * n) for n in lr.shape)]
+        kept &= sum((x / rng.uniform(0.55, 0.95)) ** 2 for x in axes) < 1
+    return np.where(kept, lr, np.float32(0))
 
 
 def rows_of_variant(folder: str, seed: int, number: int) -> list[Row]:
@@ -114,29 +128,35 @@ def rows_of_variant(folder: str, seed: int, number: int) -> list[Row]:
     scans = scans_of(folder)
     share = np.array([2.5 if len(truth) == 3 else 1.0 for *_, truth, _ in scans])
     subject, _, array, truth, spacing = scans[rng.choice(len(scans), p=share / share.sum())]
-    scale = rng.uniform(1, max(1.0, COARSEST_MM / spacing)) if len(truth) == 3 and rng.random() < 0.6 else 1.0
+    scale = rng.uniform(1, max(1.0, COARSEST_MM / max(spacing))) if len(truth) == 3 and rng.random() < 0.6 else 1.0
     array = another_contrast(coarsen(array, scale) if scale > 1.03 else array, rng)
     rows: list[Row] = []
     for _ in range(DRAWS):
         factors, axes = some_factors(array.shape, truth, rng)
         if all(f == 1 or n // f >= LEAST_VOXELS for n, f in zip(array.shape, factors, strict=True)):
-            rows += drawn(subject, region(array, factors, rng), factors, axes, rng)
+            rows += drawn(subject, region(array, factors, rng), spacing, factors, axes, rng)
     return rows
 
 
-def drawn(subject: str, array: np.ndarray, factors: Factors, axes: tuple[int, ...], rng: np.random.Generator) -> list[Row]:
+def drawn(subject: str, array: np.ndarray, spacing: Triple, factors: Factors, axes: tuple[int, ...], rng: np.random.Generator) -> list[Row]:
     draw = sample("random", factors, rng)
+    if rng.random() < 0.15:  # softer than the models' mixture
+        widths = rng.uniform(1.2, 2.0, 3) if rng.random() < 0.5 else np.full(3, rng.uniform(1.2, 2.0))
+        k, j, i = (AxisBlur("gaussian", float(width)) for width in widths)
+        draw = replace(draw, degradation=Degradation(factors, (k, j, i)))
     blurs, owns = draw.degradation.matrices(array.shape), [own_transfer(n, rng) for n in array.shape]
     array = through(array, [blur if own is None else blur @ own for blur, own in zip(blurs, owns, strict=True)], 0)
-    noise = float(rng.uniform(0, 0.03)) if rng.random() < 0.35 else 0.0
+    noise = float(rng.choice([0.03, 0.1]) * rng.uniform(0, 1)) if rng.random() < 0.6 else 0.0
     lr = replace(draw, noise=noise).add_noise(np.ascontiguousarray(array), rng)
     if draw.bias:
         lr = lr * draw.bias_field(*(np.linspace(-1, 1, n, dtype=np.float32) for n in lr.shape))
-    return rows_of(subject, lr, draw.degradation, axes)
+    return rows_of(subject, masked(lr, rng) if rng.random() < 0.35 else lr, spacing, draw.degradation, axes)
 
 
-def rows_of(subject: str, lr: np.ndarray, degradation: Degradation, axes: tuple[int, ...]) -> list[Row]:
-    features = np.stack([axis_features(lr, axis) for axis in range(3)])
+def rows_of(subject: str, lr: np.ndarray, spacing: Triple, degradation: Degradation, axes: tuple[int, ...]) -> list[Row]:
+    """`spacing` is that of the fine grid."""
+    k, j, i = (mm * f for mm, f in zip(spacing, degradation.factors, strict=True))
+    features = features_of(lr, degradation.factors, (k, j, i), IntensityScale.fit(lr))
     fit = [axis for axis in axes if np.isfinite(features[axis]).all()]
     return [Row(subject, inputs(features, axis, degradation.factors), degradation.mtf[axis]) for axis in fit]
 
@@ -149,23 +169,43 @@ def train(rows: list[Row], seed: int) -> dict[str, Any]:
     x, y = np.stack([row.x for row in rows]), np.array([row.mtf for row in rows]).clip(SOFTEST, 1)
     centre, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0) + 1e-6
     z = torch.tensor(standardised(x, centre, scale), dtype=torch.float32)
-    _, index, count = np.unique([row.subject for row in rows], return_inverse=True, return_counts=True)
-    weight = torch.tensor(1 / np.sqrt(count[index]))
+    weight = _weight(rows)
     networks = [_one_network(z, torch.tensor(y, dtype=torch.float32), weight, seed + number) for number in range(NETWORKS)]
     return {"centre": rounded(centre), "scale": rounded(scale), "networks": networks}
 
 
-def _one_network(z: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, seed: int) -> list:
+def continued(start: dict[str, Any], rows: list[Row], seed: int) -> dict[str, Any]:
+    """The networks of `start`, and beside them copies of them that learnt from `rows` too: the first know whole clean scans best, the
+    others crops, masked and noisy scans. Their mean is better on each than either is on what it knows least."""
+    x, y = np.stack([row.x for row in rows]), np.array([row.mtf for row in rows]).clip(SOFTEST, 1)
+    z = torch.tensor(standardised(x, start["centre"], start["scale"]), dtype=torch.float32)
+    weight = _weight(rows)
+    more = [
+        _one_network(z, torch.tensor(y, dtype=torch.float32), weight, seed + number, layers)
+        for number, layers in enumerate(start["networks"])
+    ]
+    return {"centre": start["centre"], "scale": start["scale"], "networks": [*start["networks"], *more]}
+
+
+def _weight(rows: list[Row]) -> torch.Tensor:
+    _, index, count = np.unique([row.subject for row in rows], return_inverse=True, return_counts=True)
+    return torch.tensor(1 / np.sqrt(count[index]))
+
+
+def _one_network(z: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, seed: int, start: list | None = None) -> list:
     """The loss is that of an asymmetric Laplace distribution whose spread is learnt too: a quantile, drawn to what most scans have, and
-    what cannot be told weighs little (the spread, the second output, is of no further use)."""
+    what cannot be told weighs little. `start`: the layers to continue from."""
     torch.manual_seed(seed)
     sizes = (z.shape[1], *HIDDEN, 2)
     linear = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     between = [torch.nn.Sequential(torch.nn.LeakyReLU(SLOPE), torch.nn.Dropout(0.1)) for _ in HIDDEN]
     network = torch.nn.Sequential(*(layer for pair in zip(linear, between, strict=False) for layer in pair), linear[-1])
-    steps = EPOCHS * (len(y) // BATCH + 1)
-    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
+    for layer, (values, bias) in zip(linear, start or [], strict=False):
+        layer.weight.data, layer.bias.data = torch.tensor(values), torch.tensor(bias)
+    epochs, rate = (EPOCHS, RATE) if start is None else (EPOCHS_MORE, RATE_MORE)
+    steps = epochs * (len(y) // BATCH + 1)
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         chosen = torch.multinomial(weight, BATCH, replacement=True)
         guess, log_spread = network(z[chosen] + 0.1 * torch.randn(BATCH, z.shape[1])).unbind(1)
@@ -193,7 +233,7 @@ def left_out(rows: list[Row], seed: int) -> dict[str, float]:
     for subject in sorted({row.subject for row in rows}):
         mine = [row for row in rows if row.subject == subject]
         fitted = train([row for row in rows if row.subject != subject], seed)
-        errors[subject] = round(rms(mtf_of(fitted, np.stack([row.x for row in mine])), np.array([row.mtf for row in mine])), 3)
+        errors[subject] = round(rms(answers(fitted, np.stack([row.x for row in mine]))[0], np.array([row.mtf for row in mine])), 3)
     return errors
 
 
@@ -203,7 +243,7 @@ def left_out(rows: list[Row], seed: int) -> dict[str, float]:
 def judged(fitted: dict, folder: str) -> dict[str, float]:
     """RMS error of what the library would say of each scan under each blur of the protocol, by the kind of the grid."""
     errors: dict[str, list[float]] = {}
-    for subject, name, array, truth, _ in scans_of(folder):
+    for subject, name, array, truth, spacing in scans_of(folder):
         slices = [tuple(f if a == axis else 1 for a in range(3)) for axis in truth for f in (2, 4)]
         whole = [(2, 2, 2), (4, 4, 4)] if len(truth) >= 2 and min(array.shape) >= LEAST_SIDE else []
         for factors in (*whole, *slices):
@@ -212,10 +252,10 @@ def judged(fitted: dict, folder: str) -> dict[str, float]:
                 continue
             for kind in DEGRADATIONS:
                 degradation = Degradation.named(kind, factors)  # type: ignore[arg-type]
-                rows = rows_of(subject, degradation.forward(array), degradation, axes)
+                rows = rows_of(subject, degradation.forward(array), spacing, degradation, axes)
                 if len(rows) < len(axes):
                     continue
-                estimates = combine(mtf_of(fitted, np.stack([row.x for row in rows])))
+                estimates = combine(*answers(fitted, np.stack([row.x for row in rows])))[0]
                 shown = ", ".join(f"{value:.2f}" for value in estimates)
                 print(f"  {name:28} {factors} {kind:9} true {rows[0].mtf:.2f}  estimated {shown}")
                 group = f"{'slices' if len(axes) == 1 else 'isotropic'} x{max(factors)}"
@@ -251,13 +291,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="keep the draws in this .npz file; where it is there, take them from it")
     parser.add_argument("--write", action="store_true", help="store the networks where the library reads them")
+    parser.add_argument("--continue", dest="start", type=Path, help="keep these networks, and add copies that learn from the draws too")
     args = parser.parse_args()
     rows = kept_rows(args)
-    errors = left_out(rows, args.seed)
-    print(f"RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}", flush=True)
-    fitted = train(rows, args.seed)
     facts: dict[str, Any] = {"seed": args.seed, "draws": args.draws, "rows": len(rows), "created": datetime.date.today().isoformat()}
-    facts |= {"torch": torch.__version__, "rms_left_out": errors}
+    facts |= {"torch": torch.__version__}
+    if args.start:
+        fitted = continued(json.loads(args.start.read_text(encoding="utf-8")), rows, args.seed)
+    else:
+        errors = left_out(rows, args.seed)
+        print(f"RMS error of the MTF, one subject left out: {errors}, mean {np.mean(list(errors.values())):.3f}", flush=True)
+        fitted = train(rows, args.seed)
+        facts |= {"rms_left_out": errors}
     for folder in args.test:
         print(f"RMS error on {folder}: {judged(fitted, folder)}", flush=True)
     if args.write:

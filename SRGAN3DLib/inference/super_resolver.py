@@ -175,7 +175,8 @@ class SuperResolver:
     def _blur_choice(self, scan: _Scan, blur: str) -> BlurChoice:
         if not self.header.generator.blur_aware:
             return BlurChoice.not_taken(blur, scan.spacing_kji_mm)
-        return BlurChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.factors, blur)
+        acquisition = getattr(scan.volume, "acquisition", None)
+        return BlurChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.factors, blur, acquisition)
 
     def _operator(self, scan: _Scan, blur: str, told: BlurChoice) -> tuple[Degradation | None, str]:
         """The degradation that the scan went through, as far as it is known, and its name in words."""

@@ -52,7 +52,7 @@ def assumed(blur: str, mtf_kji: Triple | None, source: str) -> tuple[tuple[AxisB
         return (one, one, one), f"{blur} blur, as given"
     if mtf_kji is None:
         return None, f"the blur of the scan is not known ({source})"
-    k, j, i = (likely_blur(value) if source == "estimated" else gaussian_of(value) for value in mtf_kji)
+    k, j, i = (gaussian_of(value) if source == "given" else likely_blur(value) for value in mtf_kji)
     shown = " / ".join(f"{NAMES[one.kind]} {value:.2f}" for one, value in zip((k, j, i), mtf_kji, strict=True))
     return (k, j, i), f"blur of MTF {shown} at Nyquist along K, J, I ({source})"
 

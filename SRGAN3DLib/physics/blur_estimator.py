@@ -1,54 +1,123 @@
-"""The blur of a scan, estimated from the scan itself: its spectrum, and the shape of its strongest edges.
+"""The blur of a scan, estimated from the scan itself: transfer at Nyquist (0 to 1) along each axis, and its spread.
 
-Per axis, 55 features -> small networks -> modulation transfer at Nyquist (0 to 1). `benchmarks/fit_blur_estimator.py` trains them on
-degraded training scans, made more unlike each other, and measures how far to trust them; they lie in `models/blur-estimator.json`.
-A spectrum alone cannot tell a box from an ideal low-pass (aliasing fills in what the box took away); edges can: an
-ideal low-pass rings, a box does not, a gaussian spreads the step.
+Small networks learnt it from `line_features` of degraded training scans (`benchmarks/fit_blur_estimator.py`, weights in
+`models/blur-estimator.json`). They see an axis beside the others. An axis that was zero-filled has its whole band: a transfer of 1.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from SRGAN3DLib.contract.configs import Factors
 
+from .acquired_band import acquired_band
+from .intensity import IntensityScale
+from .line_features import line_features, lines_along
+from .noise_estimator import estimate_noise
+
 WEIGHTS = Path(__file__).parents[1] / "models" / "blur-estimator.json"
-BANDS = np.linspace(0, 1, 17)  # of Nyquist
-REACH = 5  # neighbours looked at on either side of an edge
-QUANTILES = (0.995, 0.98, 0.92)
-RANGE = (0.4, 1.0)  # of the estimates: too soft a guess over-sharpens, which costs more than the reverse
+RANGE = (0.29, 1.0)  # of the estimates
 LEAST_VOXELS = 16  # along an axis, for an estimate
+ALIKE = 1.25  # spacings count as the same up to this ratio
+LEAST_SIDE = 24  # voxels that are left of a side made coarser
 SOFTER = 0.1  # than the middle axis: no estimate is by more
-APART = 0.22  # axes whose own estimates differ by more do not share their blur
+SOFT_AT, SOFT_OVER = 0.42, 0.12  # an axis counts as smoothed before from the first transfer down, wholly so when lower by the second
+APART_FROM, APART_OVER = 0.12, 0.2  # and where it is softer than the sharpest by more than the first, wholly by the sum of both
+LARGEST_SPREAD = 0.25  # of an estimate that is still worth more than "unknown"
 SLOPE = 0.1  # of the networks' LeakyReLU
+Triple = tuple[float, float, float]
 
 
-def estimate_mtf(array: np.ndarray, factors: Factors = (2, 2, 2)) -> tuple[float, float, float] | None:
-    """MTF at Nyquist along K, J, I of a scan (K, J, I) float32 about to be enlarged by `factors`; 1 along axes that are not.
+@dataclass(frozen=True)
+class BlurEstimate:
+    """Along K, J, I: `mtf`, the transfer at Nyquist (1 along axes that stay as they are); `spread`, its standard error; `band`, the share
+    of Nyquist that was acquired where the scan was zero-filled (None: all)."""
 
-    None where it is too small or too smooth to say.
+    mtf_kji: Triple
+    spread_kji: Triple
+    band_kji: tuple[float | None, float | None, float | None]
+
+
+def estimate_blur(
+    array: np.ndarray, factors: Factors, spacing_kji_mm: Triple, scale: IntensityScale | None = None, sigma: float | None = None
+) -> BlurEstimate | None:
+    """The blur of a scan (K, J, I) of this spacing, about to be enlarged by `factors`; None where it is too small or too smooth to say.
+
+    `scale` and `sigma` (noise as a share of bright tissue) are the scan's own, if they are at hand. An axis that was zero-filled has
+    its whole band: a transfer of 1. Looks at a bounded number of lines: at most 100 MB beside the array, whatever its size.
     """
     axes = [axis for axis, f in enumerate(factors) if f > 1]
-    if not axes or min(array.shape[axis] for axis in axes) < LEAST_VOXELS or min(array.shape) < 2 * REACH + 2:
+    if not axes or min(array.shape[axis] for axis in axes) < LEAST_VOXELS:
         return None
-    features = np.stack([axis_features(array, axis) for axis in range(3)])
+    scale = scale or IntensityScale.fit(array)
+    features = features_of(array, factors, spacing_kji_mm, scale, sigma)
     if not np.isfinite(features[axes]).all():
         return None
-    fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))
-    own = mtf_of(fitted, np.stack([inputs(features, axis, factors) for axis in axes]))
-    mtf = [1.0, 1.0, 1.0]
-    for axis, value in zip(axes, combine(own), strict=True):
-        mtf[axis] = float(value)
-    return mtf[0], mtf[1], mtf[2]
+    bands = {axis: acquired_band(lines_along(array, axis, scale)) for axis in axes}
+    own, own_spread = answers(_fitted(), np.stack([inputs(features, axis, factors) for axis in axes]))
+    natural = np.array([bands[axis] is None for axis in axes])
+    values, spreads = np.ones(len(axes)), np.full(len(axes), 0.05)
+    if natural.any():
+        values[natural], spreads[natural] = combine(own[natural], own_spread[natural])
+    mtf, spread = [1.0] * 3, [0.0] * 3
+    for axis, value, error in zip(axes, values, spreads, strict=True):
+        mtf[axis], spread[axis] = float(value), float(error)
+    k, j, i = (bands.get(axis) for axis in range(3))
+    return BlurEstimate((mtf[0], mtf[1], mtf[2]), (spread[0], spread[1], spread[2]), (k, j, i))
+
+
+@cache
+def _fitted() -> dict[str, Any]:
+    return json.loads(WEIGHTS.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def features_of(
+    array: np.ndarray, factors: Factors, spacing_kji_mm: Triple, scale: IntensityScale, sigma: float | None = None
+) -> np.ndarray:
+    """(3, FEATURES) of the lines along K, J, I; NaN where an axis gives none. `sigma`: the noise, if it is at hand."""
+    if sigma is None:
+        noise = estimate_noise(array, spacing_kji_mm, scale)
+        sigma = noise.sigma if noise and not any(noise.correlated_kji) else 0.0
+    seen = comparable(array, factors, spacing_kji_mm)
+    white = sigma if seen is array else 0.0  # what was brought to another grid has other noise
+    return np.stack([line_features(lines_along(seen, axis, scale), white) for axis in range(3)])
+
+
+def comparable(array: np.ndarray, factors: Factors, spacing_kji_mm: Triple) -> np.ndarray:
+    """The scan on the kind of grid that the networks learnt from: no axis finer than the one enlarged axis is to become.
+
+    Finer axes are made coarser by a sharp cut of their band, slice by slice, which blurs nothing. Where several axes are enlarged, or none
+    is finer, this is the array itself.
+    """
+    from scipy.signal import resample
+
+    axes = [axis for axis, f in enumerate(factors) if f > 1]
+    if len(axes) != 1:
+        return array
+    fine = spacing_kji_mm[axes[0]] / factors[axes[0]]
+    fewer = [
+        n if axis == axes[0] or fine < ALIKE * mm else min(n, max(round(n * mm / fine), LEAST_SIDE))
+        for axis, (n, mm) in enumerate(zip(array.shape, spacing_kji_mm, strict=True))
+    ]
+    if fewer == list(array.shape):
+        return array
+    out = np.empty(fewer, np.float32)
+    for plane, into in zip(np.moveaxis(array, axes[0], 0), np.moveaxis(out, axes[0], 0), strict=True):
+        into[...] = resample(resample(plane, into.shape[0], axis=0), into.shape[1], axis=1)
+    return out
 
 
 def inputs(features: np.ndarray, axis: int, factors: Factors) -> np.ndarray:
-    """What tells of `axis`: its features, the mean of the other axes' (features (3, 55); NaN where there are none), and how much finer
-    this axis and those are to become."""
+    """What the networks are told of `axis`: its features, the mean of the other axes' features, and log2 of the factors of both.
+
+    `features` is (3, FEATURES). The result is (2 * FEATURES + 2,); NaN where no other axis has features.
+    """
     others = [a for a in range(3) if a != axis]
     known = np.isfinite(features[others]).all(axis=1)
     beside = features[others][known].mean(axis=0) if known.any() else np.full(features.shape[1], np.nan)
@@ -57,78 +126,35 @@ def inputs(features: np.ndarray, axis: int, factors: Factors) -> np.ndarray:
 
 
 def standardised(x: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """As the networks take it; an input that is NaN counts as the usual one."""
+    """`x` as the networks take it. An input that is NaN counts as the mean one."""
     return np.nan_to_num(np.clip((x - centre) / scale, -4, 4))
 
 
-def mtf_of(fitted: dict, x: np.ndarray) -> np.ndarray:
-    """(..., inputs) -> MTF (...): the mean over the networks."""
+def answers(fitted: dict[str, Any], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., inputs) -> transfer (...), the mean over the networks, and its spread (...), wider where the networks disagree."""
     z = standardised(x, fitted["centre"], fitted["scale"])
-    answers = []
+    values, spreads = [], []
     for layers in fitted["networks"]:
         y = z
         for index, (weight, bias) in enumerate(layers):
             y = y @ np.asarray(weight).T + np.asarray(bias)
             y = np.where(y > 0, y, SLOPE * y) if index + 1 < len(layers) else y
-        answers.append(y[..., 0])
-    return np.asarray(np.mean(answers, axis=0))
+        values.append(y[..., 0])
+        spreads.append(np.exp(np.clip(y[..., 1], -3.5, 0.5)))
+    mean = np.mean(values, axis=0)
+    return np.asarray(mean), np.sqrt(np.mean(spreads, axis=0) ** 2 + np.var(values, axis=0))
 
 
-def combine(own: np.ndarray) -> np.ndarray:
-    """Each axis's own MTF -> the estimates. Where several axes were blurred they mostly share their blur: of what sets one apart
-    from the middle one, half is believed; and of how much softer it is, no more than `SOFTER`. One that is softer than the range,
-    and than another by `APART`, was interpolated long before: what the scanner's blur was, the sharpest tells then."""
-    if own.min() < RANGE[0] and np.ptp(own) > APART:
-        return np.clip(np.full(len(own), own.max()), *RANGE)
-    middle = np.median(own)
-    return np.clip(middle + np.maximum(0.5 * (own - middle), -SOFTER), *RANGE)
+def combine(own: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each axis's own transfer and spread -> the estimates and their spreads.
 
-
-def axis_features(array: np.ndarray, axis: int) -> np.ndarray:
-    """The features of one axis, scale-free: 13 of the spectrum, 42 of edges; NaN where the scan gives none."""
-    lines = np.moveaxis(array, axis, -1)
-    return np.concatenate([_spectrum(lines), _edges(lines)])
-
-
-def _inner(lines: np.ndarray, share: float) -> np.ndarray:
-    return lines[tuple(slice(int(n * share), n - int(n * share)) for n in lines.shape)]
-
-
-def _spectrum(lines: np.ndarray) -> np.ndarray:
-    """Log power in 13 bands from 3/16 of Nyquist up, relative to the first three of them."""
-    lines = _inner(lines, 0.1)
-    n = lines.shape[-1]
-    window = np.hanning(n + 2)[1:-1].astype(np.float32)
-    tapered = (lines - lines.mean(axis=-1, keepdims=True)) * window
-    power = (np.abs(np.fft.rfft(tapered, axis=-1)) ** 2).mean(axis=(0, 1))
-    frequency = np.arange(len(power)) / (n / 2)
-    smooth = np.convolve(power, np.ones(3) / 3, mode="same")
-    bands = []
-    for low, high in itertools.pairwise(BANDS[3:]):
-        inside = (frequency > low) & (frequency <= high)
-        bands.append(power[inside].mean() if inside.any() else np.interp((low + high) / 2, frequency, smooth))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a flat scan has no spectrum: NaN, which the caller looks for
-        logs = np.log(bands)
-        return np.asarray(logs - logs[:3].mean())
-
-
-def _edges(lines: np.ndarray) -> np.ndarray:
-    """How the differences beside an edge relate to the edge's own, for the strongest, strong and middling edges of the scan."""
-    d = np.diff(_inner(lines, 0.04), axis=-1)
-    n = d.shape[-1]
-    centre = d[..., REACH : n - REACH]
-    size = np.abs(centre)
-    peak = (size >= np.abs(d[..., REACH - 1 : n - REACH - 1])) & (size >= np.abs(d[..., REACH + 1 : n - REACH + 1])) & (size > 0)
-    if np.count_nonzero(peak) < 500:
-        return np.full(42, np.nan)
-    out: list[float] = []
-    for q in QUANTILES:
-        low, high = np.quantile(size[peak], (q, 1 - (1 - q) / 4))
-        chosen = np.nonzero(peak & (size >= low) & ((size < high) | (q == QUANTILES[0])))
-        relative = {k: d[chosen[0], chosen[1], chosen[2] + REACH + k] / centre[chosen] for k in range(-REACH, REACH + 1) if k}
-        out += [float(relative[-k].mean() + relative[k].mean()) / 2 for k in range(1, REACH + 1)]
-        out += [float(np.median(relative[-k]) + np.median(relative[k])) / 2 for k in range(1, REACH)]
-        before, after = relative[-1], relative[1]
-        out += [float(np.minimum(before, after).mean()), float(np.maximum(before, after).mean()), float(np.std([before, after]))]
-        out += [float(np.std([relative[-2], relative[2]])), float(np.minimum(relative[-2], 0).mean() + np.minimum(relative[2], 0).mean())]
-    return np.asarray(out)
+    The axes of one scan mostly share their blur. So each estimate lies half-way between the axis's own and the middle one, and at most
+    `SOFTER` below the middle one. An axis that is very soft beside a sharp one was smoothed or interpolated before. The scanner's blur
+    is then what the sharpest axis shows. Between the two cases the rule changes smoothly.
+    """
+    middle, sharpest = np.median(own), own.max()
+    drawn = middle + np.maximum(0.5 * (own - middle), -SOFTER)
+    lowest = own.min()
+    before = np.clip((SOFT_AT - lowest) / SOFT_OVER, 0, 1) * np.clip((sharpest - lowest - APART_FROM) / APART_OVER, 0, 1)
+    values = np.clip((1 - before) * drawn + before * sharpest, *RANGE)
+    return values, np.sqrt(spread**2 + (0.5 * (values - own)) ** 2)
