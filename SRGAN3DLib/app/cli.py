@@ -18,6 +18,7 @@ from SRGAN3DLib.contract.jobs import (
     DEFAULT_MODEL,
     DEGRADATIONS,
     FLIPS,
+    OUTPUT_TYPES,
     PRECISIONS,
     BlendJob,
     DemoJob,
@@ -149,9 +150,9 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
     )
     verb.add_argument("--blur", default="auto", help=BLUR_HELP)
     _compute_options(verb)
-    verb.add_argument(
-        "--like-input-dtype", action="store_true", help="write the input file's number type, rounded and clipped (default: float32)"
-    )
+    text = "number type of OUT: auto (the input's, where that is an integer type; a wider one where it holds too little), input, or a type"
+    verb.add_argument("--dtype", default="auto", choices=OUTPUT_TYPES, metavar="TYPE", help=f"{text} such as float32 (default: auto)")
+    verb.add_argument("--like-input-dtype", action="store_true", help="the same as --dtype input")
     verb.add_argument("--factors", help="the model's factors laid along I,J,K, such as 4,1,1 for slice-x4 (default: along the thick axis)")
     verb.add_argument("--no-back-projection", action="store_true", help="the network's output as it is, not made to give the scan back")
     _flips(verb)
@@ -162,6 +163,7 @@ def _super_resolve(verbs: Any) -> argparse.ArgumentParser:
             a.input, a.output, a.model, a.blur, a.device, a.precision, a.memory_limit, a.like_input_dtype,
             alpha=a.alpha, factors_ijk=parse_factors(a.factors)[::-1] if a.factors else None,
             back_projection=False if a.no_back_projection else None, flips=a.flips, allow_negative=a.allow_negative, spacing=a.spacing,
+            dtype=a.dtype,
         )
     )  # fmt: skip
     return verb

@@ -1,7 +1,7 @@
-"""Files that SimpleITK reads for us: NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) and the DICOM series of a folder.
+"""The DICOM series of a folder, through SimpleITK.
 
-SimpleITK keeps oblique, sheared and left-handed matrices of the first two. DICOM slices are read one by one, so that order,
-gaps and sizes are checked before a volume is made of them, and memory holds the volume and one slice.
+Slices are read one by one, so that order, gaps and sizes are checked before a volume is made of them, and memory holds the volume
+and one slice.
 
 Errors are `VolumeError`s without the file's name: `Volume.read` puts it in front.
 """
@@ -25,20 +25,13 @@ from SRGAN3DLib.contract.errors import VolumeError
 from .geometry import Geometry, ras_from_lps, volume_shape
 
 POSITION_TOLERANCE = 0.01  # of the slice spacing: how far a DICOM slice may lie from its regular place
-_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _stderr_lock = threading.Lock()
 
 Facts = dict[str, Any]
 
 
-def read_itk(path: Path, suffix: str) -> tuple[np.ndarray, Geometry, Facts]:
-    """One NRRD or MetaImage file -> (array float32 (K, J, I), geometry, other fields of `Volume`)."""
-    with _quiet("its data file is absent, or it is " if suffix in (".nhdr", ".mhd") else ""):
-        return _read_image(path, _READERS[suffix])
-
-
 def read_dicom(folder: Path) -> tuple[np.ndarray, Geometry, Facts]:
-    """The one DICOM series of `folder`, in any file order -> as `read_itk`.
+    """The one DICOM series of `folder`, in any file order -> (array float32 (K, J, I), geometry, other fields of `Volume`).
 
     The matrix comes from the positions of all slices, so a tilted gantry gives the sheared grid that it is. Raises
     `VolumeError` for no series, several series, and slices that are missing, repeated, or of another size or orientation.
@@ -53,12 +46,6 @@ def read_dicom(folder: Path) -> tuple[np.ndarray, Geometry, Facts]:
             image = _reader(one.path, "GDCMImageIO").Execute()  # kept by name: the view below lives no longer than it
             target[...] = sitk.GetArrayViewFromImage(image).reshape(target.shape)
         return array, geometry, _dicom_type(slices)
-
-
-def read_itk_geometry(path: Path, suffix: str) -> Geometry:
-    """What `read_itk` would find, from the header alone."""
-    with _quiet():
-        return _read_geometry(_reader(path, _READERS[suffix]))
 
 
 def read_dicom_geometry(folder: Path) -> Geometry:
