@@ -36,7 +36,14 @@ _MM_PER_UNIT |= dict.fromkeys(("um", "µm", "μm", "micron", "microns", "microme
 _TO_LPS = {"left-posterior-superior": (1, 1, 1), "right-anterior-superior": (-1, -1, 1), "left-anterior-superior": (1, -1, 1)}
 _TO_LPS |= {"lps": (1, 1, 1), "ras": (-1, -1, 1), "las": (1, -1, 1)}
 _OTHER_SPACES = ("scanner-xyz", "3d-right-handed", "3d-left-handed")
-_ALIKE = {"centers": "centerings", "datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
+_ALIKE = {
+    "centers": "centerings",
+    "datafile": "data file",
+    "lineskip": "line skip",
+    "byteskip": "byte skip",
+    "axismins": "axis mins",
+    "axismaxs": "axis maxs",
+}
 _SPATIAL_KINDS = ("domain", "space", "???", "none")
 
 
@@ -204,10 +211,12 @@ def _geometry(header: _Header) -> tuple[Geometry, tuple[str, ...]]:
         columns = [_vector(words[axis], "space directions", space_axes) for axis in spatial[:3]]
         matrix[:3, :3] = np.array(columns).T * scale[:, None]
     else:
-        spacing, unit_notes = _spacing(header, spatial, count)
+        spacing, corner, unit_notes = _old_grid(header, spatial, sizes)
         matrix[:3, :3] = np.diag(spacing)
         notes += ("its header states no orientation: I to the left, J to the back, K to the head are assumed",)
-    if "space origin" in header.fields:
+    if not words and corner is not None:
+        matrix[:3, 3] = corner
+    elif "space origin" in header.fields:
         matrix[:3, 3] = np.array(_vector(header.fields["space origin"], "space origin", space_axes)) * scale
     else:
         notes += ("its header states no origin: 0, 0, 0 is assumed",)
@@ -259,16 +268,29 @@ def _units(header: _Header, name: str, count: int) -> tuple[np.ndarray, tuple[st
     return np.array(scale), tuple(dict.fromkeys(notes))
 
 
-def _spacing(header: _Header, spatial: list[int], count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(mm along the three axes, notes) of a header without space directions."""
-    if "spacings" not in header.fields:
-        return np.ones(3), ("its header states no voxel spacing: 1 mm is assumed",)
-    numbers = real_numbers(header.fields["spacings"].split(), "spacings", count)
-    spacing = np.array([numbers[axis] for axis in spatial[:3]])
+def _old_grid(header: _Header, spatial: list[int], sizes: list[int]) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """(spacing in mm, centre of the first voxel or None, notes) of a header without space directions, along the three axes."""
+
+    def of_axes(name: str) -> np.ndarray | None:
+        if name not in header.fields:
+            return None
+        numbers = real_numbers(header.fields[name].split(), name, len(sizes))
+        return np.array([numbers[axis] for axis in spatial[:3]])
+
+    spacing, low, high = of_axes("spacings"), of_axes("axis mins"), of_axes("axis maxs")
+    words = header.fields.get("centerings", "").lower().split()
+    centred = np.array([1.0 if len(words) != len(sizes) or words[axis] != "node" else 0.0 for axis in spatial[:3]])
+    notes: tuple[str, ...] = ()
+    if spacing is None and low is not None and high is not None:
+        spacing = (high - low) / (np.array([sizes[axis] for axis in spatial[:3]]) - 1 + centred)
+    if spacing is None:
+        spacing, notes = np.ones(3), ("its header states no voxel spacing: 1 mm is assumed",)
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise VolumeError(f"voxel spacing {spacing.tolist()} (spacings of I, J, K): it must be above 0")
-    words = re.findall(r'"([^"]*)"', header.fields.get("units", ""))
-    if len(words) != count:
-        return spacing, ()
-    scale, notes = _units(_Header({"units": " ".join(f'"{words[axis]}"' for axis in spatial[:3])}, {}, 0, ()), "units", 3)
-    return spacing * scale, notes
+    units = re.findall(r'"([^"]*)"', header.fields.get("units", ""))
+    scale = np.ones(3)
+    if len(units) == len(sizes):
+        quoted = " ".join(f'"{units[axis]}"' for axis in spatial[:3])
+        scale, more = _units(_Header({"units": quoted}, {}, 0, ()), "units", 3)
+        notes += more
+    return spacing * scale, None if low is None else (low + centred * spacing / 2) * scale, notes
