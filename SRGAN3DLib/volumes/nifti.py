@@ -42,9 +42,9 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry, dict[str, Any]]:
         geometry, forms, notes = _geometry(header, shape)
         offset = _offset(header)
         packed = isinstance(source, Inflated)
-        wanted = offset + stored.itemsize * int(np.prod(shape, dtype=object))
-        if wanted > size * (EXPANSION_LIMIT if packed else 1):
-            raise VolumeError(f"truncated: {size} bytes{' of gzip' if packed else ''}, its header describes {wanted}")
+        described = offset + stored.itemsize * int(np.prod(shape, dtype=object))
+        if described > size * (EXPANSION_LIMIT if packed else 1):
+            raise VolumeError(f"truncated: {size} bytes{' of gzip' if packed else ''}, its header describes {described}")
         read_exactly(source, offset - header.dtype.itemsize, "bytes before the voxels")
         array = read_voxels(source.read, shape, stored, scaling)
         if isinstance(source, Inflated):
@@ -130,6 +130,7 @@ def _voxel_layout(header: Any) -> tuple[Shape, np.dtype, Scaling]:
     return shape, np.dtype(CODES[code]).newbyteorder(header.dtype["sizeof_hdr"].byteorder), scaling
 
 
+@np.errstate(invalid="ignore")  # damaged NaNs make numpy warn where they are converted
 def _geometry(header: Any, shape: Shape) -> tuple[Geometry, Forms, tuple[str, ...]]:
     """The sform where coded, else the qform, else pixdim about the grid's centre (nibabel's convention); both forms; notes.
 

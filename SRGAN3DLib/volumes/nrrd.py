@@ -220,8 +220,8 @@ def _geometry(header: _Header) -> tuple[Geometry, tuple[str, ...]]:
         matrix[:3, 3] = np.array(_vector(header.fields["space origin"], "space origin", space_axes)) * scale
     else:
         notes += ("its header states no origin: 0, 0, 0 is assumed",)
-    to_lps = np.diag([*space, 1.0])
-    return Geometry(shape, ras_from_lps(to_lps @ matrix)), (*notes, *unit_notes)
+    to_lps = np.array([*space, 1.0])[:, None]
+    return Geometry(shape, ras_from_lps(to_lps * matrix)), (*notes, *unit_notes)
 
 
 def _space(header: _Header) -> tuple[tuple[int, int, int], int, tuple[str, ...]]:
