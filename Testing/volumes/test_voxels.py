@@ -1,4 +1,4 @@
-"""Number types of what is written: the input's where it is wide enough, never clipped without a word, never off by more than half a step."""
+"""Number types of what is written: the input's where it is wide enough, nothing clipped without a word, half a step at most."""
 
 from __future__ import annotations
 
