@@ -13,7 +13,7 @@ from pathlib import Path
 from SRGAN3DLib.contract.errors import JobError, ResourceError
 
 # What a share or a FUSE mount answers where it knows no fsync; a full disk or a fault of the disk is not among these.
-_NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EACCES}
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.ENOSYS), errno.EPERM, errno.EACCES}
 
 
 @contextlib.contextmanager
