@@ -137,8 +137,8 @@ def _add_files(add: Callable) -> None:
     add("no_checksum.nii.gz", "truncated", _cut(5, nifti(scan())))
     add("truncated.nrrd", "truncated", _cut(100, nrrd(scan())))
     add("truncated.mha", "truncated", _cut(100, meta(scan())))
-    add("no data file.mhd", "data file is absent", meta(scan(), ElementDataFile="nowhere.raw"))
-    add("no data file.nhdr", "data file is absent", nrrd(scan(), data_file="nowhere.raw"))
+    add("no data file.mhd", "'nowhere.raw' is absent", meta(scan(), ElementDataFile="nowhere.raw"))
+    add("no data file.nhdr", "'nowhere.raw' is absent", nrrd(scan(), data_file="nowhere.raw"))
     add("claims too much.nii.gz", "truncated", nifti(scan(), dim=[3, 32767, 32767, 32767, 1, 1, 1, 1]))
 
 
@@ -175,9 +175,9 @@ def _add_shapes(add: Callable) -> None:
 def _add_geometries(add: Callable) -> None:
     """Grids that lie nowhere."""
     pixdim, spacing = [1, 1, 1, 0, 1, 1, 1, 1], "spacing"
-    add("zero spacing.nii", spacing, nifti(scan(), pixdim=pixdim))
-    add("negative spacing.nii", spacing, nifti(scan(), pixdim=[1, 1, -2, 1, 1, 1, 1, 1]))
-    add("nan spacing.nii", spacing, nifti(scan(), pixdim=[1, 1, np.nan, 1, 1, 1, 1, 1]))
+    add("zero spacing.nii", spacing, nifti(scan(), pixdim=pixdim, sform_code=0))
+    add("negative spacing.nii", spacing, nifti(scan(), pixdim=[1, 1, -2, 1, 1, 1, 1, 1], sform_code=0, qform_code=1))
+    add("nan spacing.nii", spacing, nifti(scan(), pixdim=[1, 1, np.nan, 1, 1, 1, 1, 1], sform_code=0))
     add("zero column.nii.gz", spacing, nifti(scan(), srow_x=[0, 0, 0, 0], sform_code=1))
     add("zero spacing.mha", spacing, meta(scan(), ElementSpacing="1 0 1"))
     add("negative spacing.mha", spacing, meta(scan(), ElementSpacing="1 -2 1"))
@@ -186,7 +186,7 @@ def _add_geometries(add: Callable) -> None:
     add("singular.nrrd", "singular", nrrd(scan(), space_directions="(1,0,0) (1,0,0) (0,0,1)"))
     add("singular.mha", "singular", meta(scan(), TransformMatrix="1 0 0 1 0 0 0 0 1"))
     add("not finite.nii", "not finite", nifti(scan(), sform_code=1, srow_z=[0, 0, np.inf, 0]))
-    add("not finite.nrrd", "space vector", nrrd(scan(), space_directions="(1,0,0) (0,nan,0) (0,0,1)"))
+    add("not finite.nrrd", "not finite", nrrd(scan(), space_directions="(1,0,0) (0,nan,0) (0,0,1)"))
 
 
 def _add_dicom(add: Callable) -> None:

@@ -206,11 +206,12 @@ def _one(
     job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: IsCancelled
 ) -> dict[str, Any]:
     if not _is_array(job, target):
-        volume.check_write(target, job.like_input_dtype)
+        volume.check_write(target, _number_type(job))
     options = {name: getattr(job, name) for name in ("blur", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")}
     spacing = wanted_spacing(job.spacing, volume.geometry.spacing_ijk_mm) if job.spacing else None
     result = resolver(volume, on_progress=report, cancelled=cancelled, spacing_ijk_mm=spacing, **options)
     outputs = {"sr": target}  # a name of the result's volumes -> its file
+    written: dict[str, Any] = {"dtype": "float32"}
     for done, (name, file) in enumerate(outputs.items()):
         report(Progress("writing", done, len(outputs)))
         if _is_array(job, file):
@@ -218,11 +219,18 @@ def _one(
 
             write_array(file, result.volumes[name].array)
         else:
-            result.volumes[name].write(file, like_input_dtype=job.like_input_dtype)
+            done_as = result.volumes[name].write(file, _number_type(job))
+            written = {"dtype": done_as.dtype, "packed_by": done_as.packed_by or None}
+            result.info["warnings"] += done_as.notes
+            for note in done_as.notes:
+                report(Log(note, "warning"))
     report(Progress("writing", len(outputs), len(outputs)))
     files = {"input": str(source), "output": str(target), "outputs": {name: str(file) for name, file in outputs.items()}}
-    written = volume.dtype if job.like_input_dtype else "float32"
-    return {**files, "dtype": written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}
+    return {**files, **written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}
+
+
+def _number_type(job: SuperResolveJob) -> str:
+    return "input" if job.like_input_dtype else job.dtype
 
 
 # ---------------------------------------------------------------- models

@@ -11,6 +11,7 @@ from SRGAN3DLib.contract.jobs import (
     DEFAULT_MODEL,
     DEGRADATIONS,
     FLIPS,
+    OUTPUT_TYPES,
     PRECISIONS,
     BlendJob,
     DemoJob,
@@ -79,8 +80,9 @@ def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--blur", default="auto", help=BLUR_HELP)
     add_compute(verb)
     add_memory_limit(verb)
-    text = "write the input file's number type, rounded and clipped (default: float32)"
-    verb.add_argument("--like-input-dtype", action="store_true", help=text)
+    text = "number type of OUT: auto (the input's, where that is an integer type; a wider one where it holds too little), input, or a type"
+    verb.add_argument("--dtype", default="auto", choices=OUTPUT_TYPES, metavar="TYPE", help=f"{text} such as float32 (default: auto)")
+    verb.add_argument("--like-input-dtype", action="store_true", help="the same as --dtype input")
     text = "where the model's factors go along I,J,K, such as 4,1,1 for slice-x4 (default: along the thick axis)"
     verb.add_argument("--factors", dest="factors_ijk", metavar="I,J,K", type=factors_ijk, help=text)
     text = "keep the network's output as it is: do not correct it so that, degraded again, it equals the scan"

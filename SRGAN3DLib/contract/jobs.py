@@ -21,6 +21,8 @@ from .model_choice import AUTO, wanted_spacing
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
 FLIPS = (1, 2, 4, 8)
+NUMBER_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+OUTPUT_TYPES = ("auto", "input", *NUMBER_TYPES)
 DEFAULT_MODEL = "t1-x2"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Row = tuple[float, float, float, float]
@@ -49,6 +51,8 @@ class SuperResolveJob:
     - `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
     - `allow_negative`: keep negative values in the result of a scan that has none.
     - `series`: which of several DICOM series: a number, a UID, or a part of the description; `4:2` is the second volume of series 4.
+    - `dtype`: the number type of the output file, as in `Volume.write`: auto, input, or one of `NUMBER_TYPES`. `like_input_dtype` is
+      the older word for `dtype` input.
     """
 
     input: str
@@ -68,9 +72,14 @@ class SuperResolveJob:
     allow_negative: bool = False
     spacing: str | None = None
     series: str | None = None
+    dtype: str = "auto"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        if self.dtype not in OUTPUT_TYPES:
+            raise JobError(f"dtype {self.dtype!r}: choose {', '.join(OUTPUT_TYPES)}")
+        if self.like_input_dtype and self.dtype not in ("auto", "input"):
+            raise JobError(f"like_input_dtype and dtype {self.dtype} ask for two number types: choose one")
         if self.spacing is not None:
             wanted_spacing(self.spacing, (1.0, 1.0, 1.0))
         if not self.input or not self.output:

@@ -1,8 +1,8 @@
 """Geometry: where the voxels of a grid lie. A shape and the 4x4 matrix of voxel centres, IJK -> RAS in mm.
 
 Arrays are (K, J, I); matrices act on (i, j, k, 1): column 0 is the step of one voxel along I. RAS: x to the right, y to
-the front, z to the head. ITK, NRRD, MetaImage and DICOM speak LPS; the one flip between the two is `ras_from_lps`.
-docs/coordinates.md tells the whole story.
+the front, z to the head. ITK, NRRD, MetaImage and DICOM use LPS; the one flip between the two is `ras_from_lps`.
+docs/coordinates.md explains it in full.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.contract.limits import SHEAR_TOLERANCE
 
 _LEAST_SPACING_MM = 1e-6
+_LARGEST_MM = 1e9
 _LEAST_DETERMINANT = 1e-5  # of the unit axes: below it they lie in one plane
 
 
@@ -26,7 +27,7 @@ class Geometry:
 
     Oblique, sheared and left-handed matrices are all fine. Raises `VolumeError` that names the value if the matrix is not
     finite, not affine, singular, or has a zero column (zero spacing), or if the shape is not three positive numbers.
-    Equal means the same numbers exactly; `box_distance_mm` tells how far two grids lie apart.
+    Equal means the same numbers exactly; `box_distance_mm` says how far two grids lie apart.
     """
 
     shape_kji: tuple[int, int, int]
@@ -35,7 +36,7 @@ class Geometry:
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape_kji)
         if len(shape) != 3 or min(shape) < 1:
-            raise VolumeError(f"shape {shape} (K, J, I): three positive numbers are wanted")
+            raise VolumeError(f"shape {shape} (K, J, I): three positive numbers must be given")
         matrix = np.array(self.ijk_to_ras, np.float64) + 0.0  # + 0.0 turns -0.0 into 0.0, so that equal matrices hash alike
         _check_matrix(matrix)
         matrix.setflags(write=False)
@@ -117,9 +118,9 @@ class Geometry:
         return Geometry((k_end - k, j_end - j, i_end - i), self.ijk_to_ras @ shift)
 
     def permute(self, order_kji: Sequence[int]) -> Geometry:
-        """The same voxels with the array's axes in another order, as `array.transpose(order_kji)` lays them; none moves."""
+        """The same voxels with the array's axes in another order, as `array.transpose(order_kji)` puts them; none moves."""
         if sorted(order_kji) != [0, 1, 2]:
-            raise JobError(f"order {tuple(order_kji)} of (K, J, I): each of 0, 1, 2 once is wanted")
+            raise JobError(f"order {tuple(order_kji)} of (K, J, I): each of 0, 1, 2 must stand there once")
         k, j, i = order_kji
         columns = [2 - i, 2 - j, 2 - k, 3]  # the matrix counts I, J, K
         return Geometry((self.shape_kji[k], self.shape_kji[j], self.shape_kji[i]), self.ijk_to_ras[:, columns])
@@ -134,7 +135,7 @@ class Geometry:
 
 def ras_from_lps(matrix: np.ndarray) -> np.ndarray:
     """(4, 4) IJK -> LPS into IJK -> RAS, and back: x and y change sign. The project's only flip."""
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+    return np.array([[-1.0], [-1.0], [1.0], [1.0]]) * matrix
 
 
 def volume_shape(sizes_ijk: Sequence[int]) -> tuple[int, int, int]:
@@ -145,17 +146,17 @@ def volume_shape(sizes_ijk: Sequence[int]) -> tuple[int, int, int]:
     sizes = [int(n) for n in sizes_ijk]
     shown = " x ".join(str(n) for n in sizes)
     if any(n != 1 for n in sizes[3:]):
-        raise VolumeError(f"{len(sizes)}-D image ({shown}): one 3-D volume is wanted")
+        raise VolumeError(f"{len(sizes)}-D image ({shown}): one 3-D volume must be given")
     spatial = [*sizes, 1, 1, 1][:3]
     if min(spatial) < 1:
         raise VolumeError(f"an axis without voxels ({shown})")
     if min(spatial) < 2:
-        raise VolumeError(f"2-D image ({shown}): a volume of at least 2 voxels along each axis is wanted")
+        raise VolumeError(f"2-D image ({shown}): a volume must have at least 2 voxels along each axis")
     return (spatial[2], spatial[1], spatial[0])
 
 
 def slabs(shape_kji: tuple[int, ...], voxels: int = 2**20) -> Iterator[slice]:
-    """Runs of K slices of about `voxels` voxels that together are the whole array: what big arrays are walked in."""
+    """Runs of K slices of about `voxels` voxels that together are the whole array: big arrays are handled one slab at a time."""
     step = max(1, voxels // (shape_kji[1] * shape_kji[2]))
     for start in range(0, shape_kji[0], step):
         yield slice(start, min(start + step, shape_kji[0]))
@@ -163,20 +164,22 @@ def slabs(shape_kji: tuple[int, ...], voxels: int = 2**20) -> Iterator[slice]:
 
 def _checked(factors_kji: Factors) -> Factors:
     if len(factors_kji) != 3 or any(int(f) != f or f < 1 for f in factors_kji):
-        raise JobError(f"factors {tuple(factors_kji)} (K, J, I): three whole numbers of at least 1 are wanted")
+        raise JobError(f"factors {tuple(factors_kji)} (K, J, I): three whole numbers of at least 1 must be given")
     return factors_kji
 
 
 def _check_matrix(matrix: np.ndarray) -> None:
     if matrix.shape != (4, 4):
-        raise VolumeError(f"IJK to RAS matrix of shape {matrix.shape}: 4 x 4 is wanted")
+        raise VolumeError(f"IJK to RAS matrix of shape {matrix.shape}: it must be 4 x 4")
     if not np.isfinite(matrix).all():
         raise VolumeError(f"IJK to RAS matrix is not finite: {_show(matrix)}")
+    if np.abs(matrix).max() > _LARGEST_MM:
+        raise VolumeError(f"IJK to RAS matrix holds {np.abs(matrix).max():.3g} mm: no scan lies there")
     if not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise VolumeError(f"IJK to RAS matrix is not affine: its last row is {_show(matrix[3])}")
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     if spacing.min() < _LEAST_SPACING_MM:
-        raise VolumeError(f"voxel spacing {_show(spacing)} mm (I, J, K): above 0 is wanted")
+        raise VolumeError(f"voxel spacing {_show(spacing)} mm (I, J, K): it must be above 0")
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < _LEAST_DETERMINANT:
         raise VolumeError(f"IJK to RAS matrix is singular, its axes lie in one plane: {_show(matrix[:3, :3])}")
 

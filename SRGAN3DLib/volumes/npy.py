@@ -1,4 +1,4 @@
-"""Volumes as bare .npy files with their matrix beside them in the job: how Slicer and the worker hand over voxels, exactly."""
+"""Volumes as bare .npy files with their matrix beside them in the job: how Slicer and the worker exchange voxels, without loss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_array(path: str | Path, ijk_to_ras: Sequence[Sequence[float]]) -> Volum
         raise VolumeError(f"{path}: not a readable .npy file ({error})") from None
     try:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            raise VolumeError(f"holds {getattr(array, 'dtype', 'an archive')}; real numbers are wanted")
+            raise VolumeError(f"holds {getattr(array, 'dtype', 'an archive')}; real numbers must be stored")
         volume_shape(array.shape[::-1])
         volume = Volume.from_array(array, np.asarray(ijk_to_ras, np.float64))
         check_voxels(volume.array)

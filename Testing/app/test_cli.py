@@ -89,11 +89,13 @@ def test_json_says_what_was_asked_and_done(small_head: np.ndarray, model: str, t
     assert info["factors_kji"] == [2, 2, 2] and len(info["model"]["sha256"]) == 64 and info["output"] == str(target)
 
 
-def test_like_input_dtype_rounds_and_clips(small_head: np.ndarray, model: str, tmp_path: Path) -> None:
+def test_number_types_of_the_output(small_head: np.ndarray, model: str, tmp_path: Path) -> None:
     source = tmp_path / "in.nii.gz"
     nib.save(nib.Nifti1Image(np.clip(small_head.T / 3, 0, 255).astype(np.uint8), OBLIQUE), source)
     assert main(["super-resolve", str(source), str(tmp_path / "a.nii.gz"), "--model", model, "--like-input-dtype"]) == 0
-    assert main(["super-resolve", str(source), str(tmp_path / "b.nii.gz"), "--model", model]) == 0
+    assert main(["super-resolve", str(source), str(tmp_path / "b.nii.gz"), "--model", model, "--dtype", "float32"]) == 0
+    assert main(["super-resolve", str(source), str(tmp_path / "c.nii.gz"), "--model", model]) == 0
+    assert nib.load(tmp_path / "c.nii.gz").get_data_dtype() in (np.uint8, np.int16)  # auto: as the input, or the next wider one
     whole, real = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "b.nii.gz")
     assert whole.get_data_dtype() == np.uint8 and real.get_data_dtype() == np.float32
     assert np.array_equal(np.asarray(whole.dataobj), np.clip(np.rint(real.get_fdata()), 0, 255))

@@ -299,7 +299,7 @@ def test_dicom_series(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.array, scan().astype(np.int16))
     assert volume.geometry.box_distance_mm(Geometry(SHAPE, OBLIQUE)) < 1e-4
     assert volume.dtype == "int16" and is_dicom(folder)
-    volume.write(folder / "脳.nii.gz", like_input_dtype=True)
+    volume.write(folder / "脳.nii.gz", dtype="input")
     assert nib.load(folder / "脳.nii.gz").get_data_dtype() == np.int16
 
 
@@ -319,7 +319,7 @@ def test_dicom_rescaled_to_real_numbers(tmp_path: Path) -> None:
     volume = Volume.read(tmp_path / "pet")
     np.testing.assert_allclose(volume.array, stored * 0.37 - 5, rtol=1e-6)
     assert volume.dtype == "int16" and volume.scaling == (0.37, -5.0)
-    volume.write(tmp_path / "x.nii", like_input_dtype=True)
+    volume.write(tmp_path / "x.nii", dtype="input")
     np.testing.assert_array_equal(nib.load(tmp_path / "x.nii").dataobj.get_unscaled().T, stored)
 
 

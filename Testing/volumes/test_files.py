@@ -78,3 +78,46 @@ def test_the_mode_is_the_users_own(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("call", ["chmod", "fsync", "replace", "replace and rename"])
+def test_a_share_that_refuses_does_not_cost_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    for name in call.split(" and "):
+        monkeypatch.setattr(os, name, refuse)
+    write_text(tmp_path / "a.txt", "first")
+    write_text(tmp_path / "a.txt", "second")
+    assert (tmp_path / "a.txt").read_text() == "second" and names(tmp_path) == ["a.txt"]
+
+
+def test_what_cannot_be_moved_or_copied_is_kept_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr("SRGAN3DLib.volumes.files._copy", refuse)
+    with pytest.raises(JobError, match=r"a\.txt: cannot be written .*the whole file is kept as .*\.part"):
+        write_text(tmp_path / "a.txt", "work")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["work"]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for name, there in (("a.txt", True), ("b.txt", False)):
+        if there:
+            write_text(tmp_path / "real" / name, "old")
+        (tmp_path / name).symlink_to(Path("real") / name)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink() and (tmp_path / "real" / name).read_text() == "new"
+    assert names(tmp_path / "real") == ["a.txt", "b.txt"]
+
+
+def test_names_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="NUL"):
+        write_text(f"{tmp_path}/a\0b", "x")
+    with pytest.raises(JobError, match="too long"), whole_file(tmp_path / ("x" * 300)) as part:
+        part.write_text("x")
+    assert names(tmp_path) == []

@@ -60,7 +60,7 @@ def test_other_readers_agree(tmp_path: Path, suffix: str, kind: str) -> None:
 # ---------------------------------------------------------------- types
 @FORMATS
 @pytest.mark.parametrize("dtype", TYPES)
-def test_like_input_dtype(tmp_path: Path, suffix: str, dtype: str) -> None:
+def test_the_type_of_the_input(tmp_path: Path, suffix: str, dtype: str) -> None:
     stored = (scan() / 10).astype(dtype)
     values = stored.astype(np.float32) + np.float32(0.4)
     source = tmp_path / "in.nii"
@@ -68,24 +68,24 @@ def test_like_input_dtype(tmp_path: Path, suffix: str, dtype: str) -> None:
     volume = Volume.read(source)
     assert volume.dtype == dtype
     path = tmp_path / f"out{suffix}"
-    volume.with_array(values, volume.geometry).write(path, like_input_dtype=True)
+    volume.with_array(values, volume.geometry).write(path, dtype="input")
     array, _ = seen_by_sitk(path)
     assert array.dtype.name == dtype
     np.testing.assert_array_equal(array, stored if "int" in dtype else values)
     assert Volume.read(path).dtype == dtype
-    volume.write(path)
+    volume.write(path, dtype="float32")
     assert Volume.read(path).dtype == "float32"
 
 
 def test_rounds_and_clips() -> None:
-    from SRGAN3DLib.volumes.volume import _encode
+    from SRGAN3DLib.volumes.voxels import encode
 
     values = np.array([-1e30, -3.5, -0.4, 0.5, 1.5, 254.6, 1e30], np.float32)
-    assert _encode(values, "uint8", (1.0, 0.0)).tolist() == [0, 0, 0, 0, 2, 255, 255]
-    assert _encode(values[[0, 1, -1]], "int16", (1.0, 0.0)).tolist() == [-32768, -4, 32767]
-    assert _encode(values[[0, -1]], "int32", (1.0, 0.0)).tolist() == [-(2**31), 2**31 - 1]
-    assert _encode(values[[0, -1]], "int64", (1.0, 0.0)).tolist() == [-(2**63), 2**63 - 1024]  # the last float64 below 2^63
-    assert _encode(np.array([1.26, 100], np.float32), "uint8", (0.25, 1.0)).tolist() == [1, 255]
+    assert encode(values, "uint8", (1.0, 0.0)).tolist() == [0, 0, 0, 0, 2, 255, 255]
+    assert encode(values[[0, 1, -1]], "int16", (1.0, 0.0)).tolist() == [-32768, -4, 32767]
+    assert encode(values[[0, -1]], "int32", (1.0, 0.0)).tolist() == [-(2**31), 2**31 - 1]
+    assert encode(values[[0, -1]], "int64", (1.0, 0.0)).tolist() == [-(2**63), 2**63 - 1024]  # the last float64 below 2^63
+    assert encode(np.array([1.26, 100], np.float32), "uint8", (0.25, 1.0)).tolist() == [1, 255]
 
 
 def test_scaled_integers_keep_their_scaling(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_scaled_integers_keep_their_scaling(tmp_path: Path) -> None:
     nifti(stored, scl_slope=0.25, scl_inter=-10)(tmp_path / "in.nii")
     volume = Volume.read(tmp_path / "in.nii")
     np.testing.assert_allclose(volume.array, stored * 0.25 - 10)
-    volume.write(tmp_path / "out.nii.gz", like_input_dtype=True)
+    volume.write(tmp_path / "out.nii.gz", dtype="input")
     again = nib.load(tmp_path / "out.nii.gz")
     assert again.get_data_dtype() == np.int16 and (again.dataobj.slope, again.dataobj.inter) == (0.25, -10)
     np.testing.assert_array_equal(again.dataobj.get_unscaled().T, stored)
-    with pytest.raises(VolumeError, match="only NIfTI can say"):
-        volume.write(tmp_path / "out.nrrd", like_input_dtype=True)
+    with pytest.raises(VolumeError, match="only NIfTI can store"):
+        volume.write(tmp_path / "out.nrrd", dtype="input")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.nii", "out.nii.gz"]
 
 
@@ -133,7 +133,7 @@ def test_few_values_of_a_tiny_or_real_valued_volume_are_no_labels(tmp_path: Path
 
 
 def test_arrays_must_fit_their_grid() -> None:
-    with pytest.raises(VolumeError, match=r"\(K, J, I\) is wanted"):
+    with pytest.raises(VolumeError, match=r"it must be \(K, J, I\)"):
         Volume.from_array(scan()[0], np.eye(4))
     with pytest.raises(VolumeError, match="on a grid of"):
         Volume(scan(), Geometry((6, 7, 9), np.eye(4)))
@@ -229,7 +229,7 @@ def test_memory_is_the_array_and_a_slab(tmp_path: Path, suffix: str) -> None:
     volume = Volume.from_array(scan((48, 256, 256)), OBLIQUE)
     path = tmp_path / f"x{suffix}"
     tracemalloc.start()
-    volume.write(path, like_input_dtype=True)
+    volume.write(path, dtype="input")
     writing = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
     back = Volume.read(path)
@@ -251,7 +251,7 @@ def test_shared_scans_round_trip(tmp_path: Path) -> None:
     data = Path(__file__).resolve().parents[3] / "shared" / "data"
     for source in sorted(data.glob("validation/*/*.nii.gz"))[:3]:
         volume = Volume.read(source)
-        volume.write(tmp_path / "x.nii.gz", like_input_dtype=True)
+        volume.write(tmp_path / "x.nii.gz", dtype="input")
         one, two = nib.load(source), nib.load(tmp_path / "x.nii.gz")
         np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
         assert two.get_data_dtype() == one.get_data_dtype() and seen_by_nibabel(source).box_distance_mm(volume.geometry) < 1e-9
