@@ -21,6 +21,7 @@ from .model_choice import AUTO, wanted_spacing
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
 FLIPS = (1, 2, 4, 8)
+MOST_NOISE = 50  # percent of bright tissue: beyond it there is no scan to see
 DEFAULT_MODEL = "t1-x2"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Row = tuple[float, float, float, float]
@@ -49,6 +50,7 @@ class SuperResolveJob:
     - `flips` (1, 2, 4 or 8): the mean over so many mirrored views of the scan, in so many times the time.
     - `allow_negative`: keep negative values in the result of a scan that has none.
     - `series`: which of several DICOM series: a number, a UID, or a part of the description; `4:2` is the second volume of series 4.
+    - `noise`: auto (estimated from the scan), unknown, its standard deviation in percent of bright tissue, or 0 to keep the scan's noise.
     """
 
     input: str
@@ -68,9 +70,11 @@ class SuperResolveJob:
     allow_negative: bool = False
     spacing: str | None = None
     series: str | None = None
+    noise: str = "auto"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        parse_noise(self.noise)
         if self.spacing is not None:
             wanted_spacing(self.spacing, (1.0, 1.0, 1.0))
         if not self.input or not self.output:
@@ -87,6 +91,8 @@ class EvaluateJob:
     """Score `model` by the protocol on every scan of `data` (file or folder) that can serve as truth. The report goes to folder `out`.
 
     `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own. `flips` as in `SuperResolveJob`.
+    Every scan gets Rician noise of each of `noise` (its standard deviation on the coarse grid, in percent of the truth's range; drawn
+    by `seed`), after the blur. `noise_told` is what the model is told of it: as `SuperResolveJob.noise`, or `known` for what was added.
     """
 
     model: str
@@ -100,11 +106,20 @@ class EvaluateJob:
     panels: bool = True
     flips: int = 1
     series: str | None = None
+    noise: tuple[float, ...] = (0.0,)
+    seed: int = 0
+    noise_told: str = "auto"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
         for name in (self.model, self.data, self.out):
             check_path(name)
+        if self.noise_told != "known":
+            parse_noise(self.noise_told)
+        if not self.noise or not all(0 <= percent <= MOST_NOISE for percent in self.noise):
+            raise JobError(f"noise {self.noise}: must be percentages of the truth's range, 0 to {MOST_NOISE}")
+        if self.seed < 0:
+            raise JobError(f"seed {self.seed}: must be 0 or more")
         for name in self.degradations:
             check_degradation(name)
         check_compute(self.device, self.memory_limit)
@@ -324,6 +339,19 @@ def parse_bytes(text: str | None, where: str = "memory limit") -> int | None:
     if not 0 < value < 2**60:
         raise JobError(f"{where} {text!r}: it must be above 0")
     return int(value)
+
+
+def parse_noise(text: str) -> float | None:
+    """`4` or `4%`: percent of bright tissue -> a share of it; None for auto and unknown. Raises `JobError` for anything else."""
+    if text in ("auto", "unknown"):
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= MOST_NOISE:
+        raise JobError(f"noise {text!r}: must be auto, unknown, or its standard deviation in percent of bright tissue, 0 to {MOST_NOISE}")
+    return percent / 100
 
 
 def parse_factors(text: str) -> Factors:
