@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from SRGAN3DLib.contract.configs import GeneratorConfig
-from SRGAN3DLib.networks.generator import Generator, with_blur
+from SRGAN3DLib.networks.generator import Conditions, Generator, with_conditions
 
-MTF = (0.3, 0.6, 1.0)
+TOLD = Conditions((0.3, 0.6, 1.0), 0.05)
 
 
 def lively(config: GeneratorConfig, seed: int = 0) -> Generator:
@@ -28,6 +28,6 @@ def lively(config: GeneratorConfig, seed: int = 0) -> Generator:
     return generator
 
 
-def plain(generator: Generator, image: torch.Tensor, mtf: tuple[float, float, float] | None = MTF) -> torch.Tensor:
+def plain(generator: Generator, image: torch.Tensor, told: Conditions = TOLD) -> torch.Tensor:
     with torch.no_grad():
-        return torch.as_tensor(generator(with_blur(image, mtf) if generator.config.blur_aware else image))
+        return torch.as_tensor(generator(with_conditions(image, generator.config, told)))

@@ -28,10 +28,10 @@ from SRGAN3DLib.contract.configs import preset
 from SRGAN3DLib.inference import tiling
 from SRGAN3DLib.inference.devices import fast_bf16
 from SRGAN3DLib.networks.compiled import CompiledGenerator
-from SRGAN3DLib.networks.generator import Generator, with_blur
+from SRGAN3DLib.networks.generator import Conditions, Generator, with_conditions
 
 SEED = 20170331
-MTF = (0.5, 0.5, 0.5)
+TOLD = Conditions((0.5, 0.5, 0.5), 0.02)
 BARS = {("paper", "ours fp32"): 4.0, ("paper", "ours bf16"): 9.0}  # times MONAI's speed
 
 
@@ -39,7 +39,7 @@ def contenders(generator: Generator, image: np.ndarray) -> dict[str, Callable[[]
     from monai.inferers import SlidingWindowInferer
 
     x = torch.from_numpy(image)[None, None]
-    x = with_blur(x, MTF) if generator.config.blur_aware else x
+    x = with_conditions(x, generator.config, TOLD)
     inferer = SlidingWindowInferer(roi_size=(64, 64, 64))  # overlap 0.25, constant weights, batch 1: its defaults
 
     def plain(network: Callable[[Tensor], Tensor]) -> np.ndarray:
@@ -48,7 +48,7 @@ def contenders(generator: Generator, image: np.ndarray) -> dict[str, Callable[[]
 
     def ours(dtype: torch.dtype) -> Callable[[], np.ndarray]:
         network = CompiledGenerator(generator, dtype)
-        return lambda: tiling.run(network, image, mtf=MTF)[0]
+        return lambda: tiling.run(network, image, told=TOLD)[0]
 
     found = {
         "plain forward fp32": lambda: plain(generator),

@@ -34,7 +34,7 @@ def run_one(preset_name: str, shape_kji: tuple[int, ...], limit: str, out: Path)
     from SRGAN3DLib.contract.jobs import parse_bytes
     from SRGAN3DLib.inference import memory, tiling
     from SRGAN3DLib.networks.compiled import CompiledGenerator
-    from SRGAN3DLib.networks.generator import Generator
+    from SRGAN3DLib.networks.generator import Conditions, Generator
     from SRGAN3DLib.physics.intensity import IntensityScale
 
     torch.manual_seed(SEED)
@@ -43,7 +43,9 @@ def run_one(preset_name: str, shape_kji: tuple[int, ...], limit: str, out: Path)
     network = CompiledGenerator(generator)
     image = np.random.default_rng(SEED).random(shape_kji, np.float32)
     start = time.perf_counter()
-    result, info = tiling.run(network, image, mtf=(0.5, 0.5, 0.5), scale=IntensityScale(0.01, 0.9), memory_limit=parse_bytes(limit))
+    result, info = tiling.run(
+        network, image, told=Conditions((0.5, 0.5, 0.5), 0.02), scale=IntensityScale(0.01, 0.9), memory_limit=parse_bytes(limit)
+    )
     seconds, peak = time.perf_counter() - start, memory.peak_bytes()
     np.save(out, result)
     return {"peak_bytes": peak, "limit_bytes": parse_bytes(limit), "pieces": info.pieces, "seconds": round(seconds, 1)}

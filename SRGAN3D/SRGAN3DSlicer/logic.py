@@ -182,6 +182,7 @@ class Logic:
         roi: Any = None,
         allFrames: bool = False,
         flips: int = 1,
+        noise: str = "auto",
         onProgress: Callable[[Any], None] | None = None,
         onDone: Callable[[SuperResolveRun], None] | None = None,
         onError: Callable[[Exception], None] | None = None,
@@ -191,9 +192,9 @@ class Logic:
         `outputVolume`: None for a new node "<input> SR x2". `factors`: along the axes I, J, K of the array, or one for all; they must be
         the model's own, in any order of the axes; None lays a model for slices along the thick axis (`jobs.place_factors`). `roi`: a
         Markups ROI node. `allFrames`: every frame of the sequence that the volume shows. `flips` (1, 2, 4, 8): the mean over so many
-        mirrored views, in so many times the time. `onProgress` gets `events.Progress` (with
-        `eta_s`) and `events.Log`; then one of `onDone(job)` and `onError(error)` is called. Raises `SRGAN3DError` at once for what can
-        be seen now: unfit volumes, no such model, no interpreter.
+        mirrored views, in so many times the time. `noise`: auto, unknown, percent of bright tissue, or 0 to keep it. `onProgress` gets
+        `events.Progress` (with `eta_s`) and `events.Log`; then one of `onDone(job)` and `onError(error)` is called. Raises
+        `SRGAN3DError` at once for what can be seen now: unfit volumes, no such model, no interpreter.
         """
         header = self.header(model)
         volumes = list(inputVolume) if isinstance(inputVolume, (list, tuple)) else [inputVolume]
@@ -211,7 +212,7 @@ class Logic:
         if allFrames:
             tasks = _frame_tasks(tasks[0], volumes[0], frames)
         options = {"model": str(find_model(model)), "device": device, "precision": precision, "blur": blur}
-        options |= {"memory_limit": memoryLimit, "flips": flips}
+        options |= {"memory_limit": memoryLimit, "flips": flips, "noise": noise}
         nothing = (lambda *_: None,) * 3
         callbacks = tuple(given or none for given, none in zip((onProgress, onDone, onError), nothing, strict=True))
         run = SuperResolveRun(self, volumes[0].GetScene(), tasks, options, callbacks)

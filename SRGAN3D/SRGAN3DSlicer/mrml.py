@@ -15,6 +15,7 @@ import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
 
 from SRGAN3DLib.contract.errors import JobError, VolumeError
+from SRGAN3DLib.contract.result_info import noise_in_words
 
 Roi = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 REFUSED = {  # label maps and vectors ARE scalar volumes to MRML (IsA says so): they are told apart by class
@@ -246,6 +247,7 @@ def provenance(source: Any, info: dict) -> dict[str, str]:
         "Device": f"{info['device']} {info['precision']}",
         "MirroredViews": str(info.get("flips", 1)),
         "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip(),
+        "Noise": noise_in_words(info["noise"]) if "noise" in info else "",
         "Consistency": agreement(info),
         "Version": info.get("version", ""),
         "Warnings": "\n".join(info.get("warnings", [])),

@@ -10,7 +10,7 @@ from typing import Any
 
 from SRGAN3DLib.contract.events import Event, Log, Progress
 from SRGAN3DLib.contract.jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob
-from SRGAN3DLib.contract.result_info import blur_in_words
+from SRGAN3DLib.contract.result_info import blur_in_words, condition, noise_in_words
 
 from .terminal import printable, say, show
 
@@ -105,8 +105,9 @@ def _print_super_resolve(info: dict[str, Any]) -> None:
     for one in results:
         size = " x ".join(str(n) for n in reversed(one["shape_kji"]))
         spacing = " x ".join(f"{s:.3g}" for s in one["spacing_ijk_mm"])
+        told = f"blur (MTF along K, J, I) {blur_in_words(one['blur'])}; noise {noise_in_words(one['noise'])}"
         done_by = f"{one['model']['name']}, {one['device']} {one['precision']}, {one['seconds']:.1f} s"
-        show(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; blur (MTF along K, J, I) {blur_in_words(one['blur'])}")
+        show(f"{one['output']}: {size} voxels of {spacing} mm; {done_by}; {told}")
         for name, file in one["outputs"].items():
             if file != one["output"]:
                 show(f"  {name}: {file}")
@@ -129,7 +130,8 @@ def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
             f"{row['table'][kind]['psnr']:.2f} ({row['table'][kind]['ssim']:.3f})" for kind in ("linear", "cubic", "lanczos", "result")
         ]
         scan = Text(printable(row["scan"]))  # a name may look like rich's markup
-        table.add_row(scan, row["degradation"], *figures, f"{row['psnr_gain']:+.2f}", blur_in_words(row["blur"]))
+        degradation = condition(row["degradation"], row["noise_percent"])
+        table.add_row(scan, degradation, *figures, f"{row['psnr_gain']:+.2f}", blur_in_words(row["blur"]))
     RichConsole(width=None if sys.stdout.isatty() else WIDTH).print(table)
     show(last)
 

@@ -16,6 +16,7 @@ from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.contract.jobs import DemoJob
 from SRGAN3DLib.evaluation.evaluation import markdown, picture, score_one, summary_of
+from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.volumes.files import make_folder, whole_file, write_text
 from SRGAN3DLib.volumes.volume import Volume
@@ -41,14 +42,16 @@ def demo(job: DemoJob, report: Report, cancelled: Callable[[], bool] = lambda: F
             f"{scan.name}: degrading by {job.degradation}, super-resolving with {resolver.header.name} on {resolver.choice.device}, scoring"
         )
     )
-    row, result, case = score_one(resolver, truth, scan.name, job.degradation, "auto", cancelled, report)
     factors = resolver.header.generator.factors
+    case = Case.make(scan.name, truth.array, factors, job.degradation)
+    row, result = score_one(resolver, truth, case, cancelled=cancelled, on_progress=report)
     lr_geometry = truth.geometry.coarsen(factors)
     truth.with_array(case.lr, lr_geometry).write(out / "LR.nii.gz")
     truth.with_array(case.hr, lr_geometry.refine(factors)).write(out / "HR.nii.gz")
     result.volume.write(out / "SR.nii.gz")
     picture(out / "comparison.png", case, result.volume.array, row)
-    write_text(out / "report.md", markdown(summary_of(resolver, [row], "auto", [])))
+    how = {"blur_told": "auto", "noise_told": "auto", "flips": 1, "seed": 0}
+    write_text(out / "report.md", markdown(summary_of(resolver, [row], [], how)))
     return {**row, "folder": str(out)}
 
 

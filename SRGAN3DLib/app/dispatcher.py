@@ -207,7 +207,8 @@ def _one(
 ) -> dict[str, Any]:
     if not _is_array(job, target):
         volume.check_write(target, _number_type(job))
-    options = {name: getattr(job, name) for name in ("blur", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")}
+    names = ("blur", "noise", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")
+    options = {name: getattr(job, name) for name in names}
     spacing = wanted_spacing(job.spacing, volume.geometry.spacing_ijk_mm) if job.spacing else None
     result = resolver(volume, on_progress=report, cancelled=cancelled, spacing_ijk_mm=spacing, **options)
     outputs = {"sr": target}  # a name of the result's volumes -> its file

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from SRGAN3DLib.contract.configs import Factors
+from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.jobs import (
     DEFAULT_MODEL,
     DEGRADATIONS,
@@ -23,6 +24,7 @@ from SRGAN3DLib.contract.jobs import (
 from SRGAN3DLib.contract.model_choice import AUTO
 
 JobType = TypeVar("JobType")
+NOISE_HELP = "the scan's noise: auto (estimated), unknown, percent of bright tissue, or 0 to keep it (default: auto)"
 BLUR_HELP = "the scan's blur: auto (estimated), unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or mm (2.4mm) (default: auto)"
 
 
@@ -68,6 +70,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def percents(text: str) -> tuple[float, ...]:
+    """`0,4,8` or `0,4%`."""
+    try:
+        return tuple(float(part.strip().removesuffix("%")) for part in text.split(","))
+    except ValueError:
+        raise JobError(f"noise {text!r}: must be percentages such as 0,4,8") from None
+
+
 def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("super-resolve", help="put a scan, or a folder of scans, on a finer grid")
     verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
@@ -78,6 +88,7 @@ def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     text = "of the result: 1, or 1,1,2 along I,J,K, or isotropic (default: the model's own grid)"
     verb.add_argument("--spacing", metavar="MM", help=text)
     verb.add_argument("--blur", default="auto", help=BLUR_HELP)
+    verb.add_argument("--noise", default="auto", help=NOISE_HELP)
     add_compute(verb)
     add_memory_limit(verb)
     text = "number type of OUT: auto (the input's, where that is an integer type; a wider one where it holds too little), input, or a type"
@@ -103,6 +114,11 @@ def add_evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--degradation", dest="degradations", default=",".join(DEGRADATIONS), metavar="LIST", type=words, help=text)
     text = "what the model is told: as for super-resolve, or known (the degradation's own) (default: auto)"
     verb.add_argument("--blur", default="auto", help=text)
+    text = "Rician noise to add after the blur, in percent of the truth's range, such as 0,4,8 (default: 0)"
+    verb.add_argument("--noise", default=(0.0,), metavar="LIST", type=percents, help=text)
+    verb.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    text = "what the model is told of it: as for super-resolve, or known (what was added) (default: auto)"
+    verb.add_argument("--noise-told", default="auto", metavar="NOISE", help=text)
     verb.add_argument("--out", required=True, metavar="REPORT", help="a folder for report.json, report.md and the pictures")
     verb.add_argument("--no-panels", dest="panels", action="store_false", help="no pictures")
     add_flips(verb)

@@ -38,6 +38,8 @@ RATES_AND_WEIGHTS = {
     "discriminator_learning_rate": "of D",
     "adversarial_weight": "of D's judgement in G's loss",
     "gradient_difference_weight": "of the difference of the gradients in G's loss",
+    "spectrum_weight": "of the missing amplitude above half of Nyquist in G's loss, in the GAN stage",
+    "lattice_weight": "of the pattern that repeats with the coarse grid in G's loss, in the GAN stage",
     "label_smoothing": "one-sided: D's target for real patches is 1 less this",
     "r1_weight": "of the R1 penalty on D's gradient at real patches",
     "gradient_clip": "largest norm of a gradient",

@@ -32,6 +32,8 @@ LARGEST_RATE = 1e6  # rates and weights beyond it are slips of the pen
 CONFIG_FORMAT = 2  # of config.json; files without a number are of format 1, which had the key degradation.fwhm
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
+UNKNOWN_NOISE = -0.1
+"""What a noise-aware network is told where nobody knows the noise; a standard deviation itself is 0 or more."""
 
 T = TypeVar("T")
 
@@ -132,6 +134,7 @@ class GeneratorConfig:
     `factors` over (K, J, I); 4 is two doublings, all 1 keeps the grid (synthesis).
     `input_channels` counts images; a `blur_aware` network takes three more, constant, channels: the modulation
     transfer of the blur at the low-resolution Nyquist frequency along K, J, I (`UNKNOWN_MTF` where nobody knows).
+    A `noise_aware` network takes one constant channel more, the last: the standard deviation of the scan's noise.
     `interpolation_residual`: the network predicts the difference to cell-centred trilinear interpolation.
     """
 
@@ -143,6 +146,7 @@ class GeneratorConfig:
     upsampling: Upsampling = "resize-conv"
     input_channels: int = 1
     blur_aware: bool = False
+    noise_aware: bool = False
     interpolation_residual: bool = False
 
     def __post_init__(self) -> None:
@@ -163,23 +167,28 @@ class GeneratorConfig:
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor the network takes: images and, if blur-aware, three of blur."""
-        return self.input_channels + (3 if self.blur_aware else 0)
+        """Channels of the tensor the network takes: images, three of blur if it is told the blur, one of noise if it is told the noise."""
+        return self.input_channels + (3 if self.blur_aware else 0) + (1 if self.noise_aware else 0)
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The 8-layer discriminator of [P1]; `head` flatten pins the patch, pooled takes any; `output` sigmoid is the paper's."""
+    """The 8-layer discriminator of [P1]; `head` flatten pins the patch, pooled takes any; `output` sigmoid is the paper's.
 
-    head: Literal["flatten", "pooled"] = "pooled"
+    `head` patch is another network, which judges every neighbourhood by itself; `conditional`: it sees the generator's input, too.
+    """
+
+    head: Literal["flatten", "pooled", "patch"] = "pooled"
     output: Literal["sigmoid", "linear"] = "linear"
     norm: Norm = "batch"
     features: int = 64
     dense: int = 1024
     slope: float = 0.3
     patch: tuple[int, int, int] = (48, 48, 48)
+    conditional: bool = False
 
     def __post_init__(self) -> None:
+        _check(self.head == "patch" or not self.conditional, f"head {self.head}: only a patch head can be conditional")
         _check(
             1 <= self.features <= 1024 and 1 <= self.dense <= 65536,
             f"features {self.features} (1 to 1024), dense {self.dense} (1 to 65536)",
@@ -208,6 +217,28 @@ class DegradationConfig:
 
 
 @dataclass(frozen=True)
+class NoiseConfig:
+    """The noise that the mixture of degradations (`random`) adds to training patches, and what the network is told of it.
+
+    A `share` of the patches gets Rician noise whose standard deviation is drawn evenly from 0 to `most` (of bright tissue); a share
+    `correlated` of these has noise that was smoothed or zero-filled, a share `masked` a background set to 0, as skull stripping does.
+    A noise-aware network is told the true level times 1 + N(0, `error`) plus |N(0, `floor`)|, and nothing in a share `unknown`.
+    """
+
+    share: float = 0.2
+    most: float = 0.02
+    correlated: float = 0.0
+    masked: float = 0.0
+    unknown: float = 0.1
+    error: float = 0.1
+    floor: float = 0.003
+
+    def __post_init__(self) -> None:
+        for name in ("share", "most", "correlated", "masked", "unknown", "error", "floor"):
+            _check(0 <= getattr(self, name) <= 1, f"noise.{name} {getattr(self, name)}: 0 to 1")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run, whole; written to RUN/config.json and read back. Rates are Adam's, patches are LR voxels.
 
@@ -217,6 +248,10 @@ class TrainConfig:
     `validation_share` of the subjects of `data` (drawn by `seed`) are kept for validation where `validation` names no other scans.
     `init` names a checkpoint (shipped or file) whose weights the generator starts from, as far as its layers are the same.
     `subject_pattern` is a regular expression with one group that finds the subject in a scan's path below `data`.
+    Each scan is seen at its own spacing times each of `coarser`, as long as it stays below `coarsest_mm`.
+    Bright tissue, 1 otherwise, is multiplied by a number from 1 - `gain_spread` to 1 + `gain_spread`; a share `other_contrast` of the
+    patches is seen in another contrast. In the GAN stage `spectrum_weight` and `lattice_weight` weigh `losses.spectrum_loss` and
+    `losses.lattice_loss`. Validation cases have noise of each of `validation_noise` (percent of the truth's range).
     """
 
     data: str
@@ -225,6 +260,12 @@ class TrainConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    coarser: tuple[float, ...] = (1.0, 1.2, 1.45)
+    coarsest_mm: float = 1.35
+    gain_spread: float = 0.2
+    other_contrast: float = 0.0
+    validation_noise: tuple[float, ...] = (0.0,)
     steps: int = 8000
     gan_steps: int = 2000
     batch: int = 3
@@ -237,6 +278,8 @@ class TrainConfig:
     content_weight: float = 1.0
     adversarial_weight: float = 0.005
     gradient_difference_weight: float = 0.0
+    spectrum_weight: float = 0.0
+    lattice_weight: float = 0.0
     label_smoothing: float = 0.0
     r1_weight: float = 0.0
     r1_every: int = 16
@@ -274,7 +317,8 @@ class TrainConfig:
             _check(
                 0 < value <= most and math.isfinite(value), f"{name} {value}: a number above 0" + f", at most {most:g}" * (most < math.inf)
             )
-        for name in ("content_weight", "adversarial_weight", "gradient_difference_weight", "r1_weight", "mtf_error"):
+        weights = [f"{name}_weight" for name in ("content", "adversarial", "gradient_difference", "spectrum", "lattice", "r1")]
+        for name in (*weights, "mtf_error"):
             value = getattr(self, name)
             _check(0 <= value <= LARGEST_RATE, f"{name} {value}: 0 or more, at most {LARGEST_RATE:g}")
         last = self.batch * math.prod(-(-self.patch * f // DISCRIMINATOR_STRIDE) for f in self.generator.factors)
@@ -284,6 +328,11 @@ class TrainConfig:
         )
         for name in ("validate_every", "save_every", "r1_every"):
             _check(1 <= getattr(self, name) <= count, f"{name} {getattr(self, name)}: an interval of 1 to {count} steps")
+        _check(bool(self.coarser) and min(self.coarser) >= 1, f"coarser {self.coarser}: numbers from 1")
+        _check(0 <= self.gain_spread < 1, f"gain_spread {self.gain_spread}: 0 to below 1")
+        _check(0 <= self.other_contrast <= 1, f"other_contrast {self.other_contrast}: a share, 0 to 1")
+        noise = self.validation_noise
+        _check(bool(noise) and min(noise) >= 0, f"validation_noise {noise}: percentages, 0 or more")
 
 
 def read_train_config(path: str | Path) -> TrainConfig:
@@ -320,12 +369,13 @@ def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
     """A named generator: `paper` is [P1] exactly (529 377 parameters at x2); `fast` is what we ship; `large` is wider and deeper.
 
     `fast` drops batch normalisation, predicts the difference to trilinear interpolation, shuffles sub-voxels
-    in place of the 64-channel tail on the fine grid (a third of the arithmetic) and is told the blur.
-    `large` has 981 801 parameters at x2: the most (10 blocks of 40 features) that keep the file below 4 MB.
+    in place of the 64-channel tail on the fine grid (a third of the arithmetic) and is told the blur and the noise.
+    `large` has 982 881 parameters at x2: the most (10 blocks of 40 features) that keep the file below 4 MB.
     """
     if name == "paper":
         return GeneratorConfig(factors=factors)
-    fast = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", blur_aware=True, interpolation_residual=True)
+    told = {"blur_aware": True, "noise_aware": True}
+    fast = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", interpolation_residual=True, **told)
     if name == "fast":
         return fast
     if name == "large":
@@ -337,7 +387,9 @@ def training_preset(name: str, data: str, out: str, validation: str | None = Non
     """The configuration of a named run: `paper` trains [P1]'s networks by equations (1) and (2), the others as the shipped models."""
     config = TrainConfig(data, out, validation, preset(name, factors), preset=name)
     if name != "paper":
-        return config
+        noise = NoiseConfig(share=0.55, most=0.13, correlated=0.2, masked=0.15)
+        more: dict[str, Any] = {"coarser": (1.0, 1.2, 1.45, 2.0), "coarsest_mm": 2.1, "gain_spread": 0.3, "other_contrast": 0.2}
+        return dataclasses.replace(config, noise=noise, validation_noise=(0.0, 4.0), **more)
     k, j, i = (config.patch * f for f in factors)
     discriminator = DiscriminatorConfig(head="flatten", output="sigmoid", patch=(k, j, i))
     return dataclasses.replace(config, content="mse", discriminator=discriminator)

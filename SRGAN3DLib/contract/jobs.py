@@ -23,6 +23,7 @@ DEGRADATIONS = ("box", "gaussian", "kspace")
 FLIPS = (1, 2, 4, 8)
 NUMBER_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 OUTPUT_TYPES = ("auto", "input", *NUMBER_TYPES)
+MOST_NOISE = 50  # percent of bright tissue: beyond it there is no scan to see
 DEFAULT_MODEL = "t1-x2"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Row = tuple[float, float, float, float]
@@ -53,6 +54,7 @@ class SuperResolveJob:
     - `series`: which of several DICOM series: a number, a UID, or a part of the description; `4:2` is the second volume of series 4.
     - `dtype`: the number type of the output file, as in `Volume.write`: auto, input, or one of `NUMBER_TYPES`. `like_input_dtype` is
       the older word for `dtype` input.
+    - `noise`: auto (estimated from the scan), unknown, its standard deviation in percent of bright tissue, or 0 to keep the scan's noise.
     """
 
     input: str
@@ -73,9 +75,11 @@ class SuperResolveJob:
     spacing: str | None = None
     series: str | None = None
     dtype: str = "auto"
+    noise: str = "auto"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        parse_noise(self.noise)
         if self.dtype not in OUTPUT_TYPES:
             raise JobError(f"dtype {self.dtype!r}: choose {', '.join(OUTPUT_TYPES)}")
         if self.like_input_dtype and self.dtype not in ("auto", "input"):
@@ -96,6 +100,8 @@ class EvaluateJob:
     """Score `model` by the protocol on every scan of `data` (file or folder) that can serve as truth. The report goes to folder `out`.
 
     `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own. `flips` as in `SuperResolveJob`.
+    Every scan gets Rician noise of each of `noise` (its standard deviation on the coarse grid, in percent of the truth's range; drawn
+    by `seed`), after the blur. `noise_told` is what the model is told of it: as `SuperResolveJob.noise`, or `known` for what was added.
     """
 
     model: str
@@ -109,11 +115,20 @@ class EvaluateJob:
     panels: bool = True
     flips: int = 1
     series: str | None = None
+    noise: tuple[float, ...] = (0.0,)
+    seed: int = 0
+    noise_told: str = "auto"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
         for name in (self.model, self.data, self.out):
             check_path(name)
+        if self.noise_told != "known":
+            parse_noise(self.noise_told)
+        if not self.noise or not all(0 <= percent <= MOST_NOISE for percent in self.noise):
+            raise JobError(f"noise {self.noise}: must be percentages of the truth's range, 0 to {MOST_NOISE}")
+        if self.seed < 0:
+            raise JobError(f"seed {self.seed}: must be 0 or more")
         for name in self.degradations:
             check_degradation(name)
         check_compute(self.device, self.memory_limit)
@@ -333,6 +348,19 @@ def parse_bytes(text: str | None, where: str = "memory limit") -> int | None:
     if not 0 < value < 2**60:
         raise JobError(f"{where} {text!r}: it must be above 0")
     return int(value)
+
+
+def parse_noise(text: str) -> float | None:
+    """`4` or `4%`: percent of bright tissue -> a share of it; None for auto and unknown. Raises `JobError` for anything else."""
+    if text in ("auto", "unknown"):
+        return None
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= MOST_NOISE:
+        raise JobError(f"noise {text!r}: must be auto, unknown, or its standard deviation in percent of bright tissue, 0 to {MOST_NOISE}")
+    return percent / 100
 
 
 def parse_factors(text: str) -> Factors:

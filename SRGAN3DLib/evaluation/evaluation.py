@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from SRGAN3DLib import __version__
-from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import VolumeError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.contract.jobs import EvaluateJob
-from SRGAN3DLib.contract.result_info import blur_in_words
+from SRGAN3DLib.contract.result_info import blur_in_words, condition, noise_in_words
 from SRGAN3DLib.inference.super_resolver import Result, SuperResolver
 from SRGAN3DLib.physics.degradations import Degradation
+from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import interpolate
 from SRGAN3DLib.volumes.files import make_folder, write_text
 from SRGAN3DLib.volumes.scans import find_scans, in_truth_order
@@ -44,46 +44,54 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     for index, scan in enumerate(scans):
         try:
             truth, axes_kji, doubts = in_truth_order(scan, scan.read(), resolver.header.generator.factors)
-            for done, degradation in enumerate(job.degradations):
-                report(Progress("evaluating", index * len(job.degradations) + done, len(scans) * len(job.degradations)))
-                row, result, case = score_one(resolver, truth, scan.name, degradation, job.blur, cancelled, flips=job.flips)
+            conditions = [(noise, degradation) for noise in job.noise for degradation in job.degradations]
+            for done, (noise, degradation) in enumerate(conditions):
+                report(Progress("evaluating", index * len(conditions) + done, len(scans) * len(conditions)))
+                case = Case.make(scan.name, truth.array, resolver.header.generator.factors, degradation, noise, job.seed)
+                row, result = score_one(resolver, truth, case, job.blur, job.noise_told, cancelled, flips=job.flips)
                 row |= {"axes_kji": axes_kji, "warnings": doubts + row["warnings"]}
                 rows.append(row)
-                report(Log(f"{row['scan']} {degradation}: gain {row['psnr_gain']:+.2f} dB, SSIM {row['ssim_gain']:+.4f}"))
+                report(Log(f"{row['scan']} {case.condition}: gain {row['psnr_gain']:+.2f} dB, SSIM {row['ssim_gain']:+.4f}"))
                 for warning in row["warnings"]:
-                    report(Log(f"{row['scan']} {degradation}: {warning}", "warning"))
+                    report(Log(f"{row['scan']} {case.condition}: {warning}", "warning"))
                 if job.panels:
-                    name = scan.name.strip("/").replace("/", "_").split(".")[0]
-                    picture(folder / f"{name}_{degradation}.png", case, result.volume.array, row)
+                    picture(folder / f"{_file_name(scan.name)}_{_file_name(case.condition)}.png", case, result.volume.array, row)
         except VolumeError as error:
             report(Log(str(error), "warning"))
             failed.append(str(error))
     if not rows:
         raise VolumeError(f"{job.data}: no scan could be scored ({'; '.join(failed) or 'none found'})")
-    summary = summary_of(resolver, rows, job.blur, failed, job.flips)
+    summary = summary_of(
+        resolver, rows, failed, {"blur_told": job.blur, "noise_told": job.noise_told, "flips": job.flips, "seed": job.seed}
+    )
     write_text(target, json.dumps(summary, indent=1) + "\n")
     write_text(target.with_suffix(".md"), markdown(summary))
     return {**summary, "report": str(target)}
 
 
-def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], blur: str, failed: list[str], flips: int = 1) -> dict[str, Any]:
-    """What report.json holds: which model file was scored how, told what of the blur, and every row."""
-    return {
-        "protocol": PROTOCOL, "model": resolver.header.name, "sha256": resolver.checkpoint.sha256, "blur_told": blur, "flips": flips,
-        "version": __version__, "mean": means(rows), "scans": rows, "failed": failed,
-    }  # fmt: skip
+def _file_name(text: str) -> str:
+    """A scan's name, or a condition's, as a part of a file's name."""
+    return text.strip("/").split(".")[0].replace("/", "_").replace(" % ", "").replace(" + ", "_")
+
+
+def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], failed: list[str], how: dict[str, Any]) -> dict[str, Any]:
+    """What report.json holds: which model file was scored `how` (told what of blur and noise, which mirrored views), and every row."""
+    model = {"model": resolver.header.name, "sha256": resolver.checkpoint.sha256}
+    return {"protocol": PROTOCOL, **model, **how, "version": __version__, "mean": means(rows), "scans": rows, "failed": failed}
 
 
 def score_one(
-    resolver: SuperResolver, truth: Volume, name: str, degradation: str, blur: str, cancelled: Callable[[], bool] = lambda: False,
-    on_progress: Report = lambda event: None, flips: int = 1,
-) -> tuple[dict[str, Any], Result, Case]:  # fmt: skip
-    """Degrade one scan, super-resolve it, score it. The row says what the model was told of the blur, and whether that was right."""
-    factors: Factors = resolver.header.generator.factors
-    case = Case.make(name, truth.array, factors, degradation)
+    resolver: SuperResolver, truth: Volume, case: Case, blur: str = "auto", noise_told: str = "auto",
+    cancelled: Callable[[], bool] = lambda: False, on_progress: Report = lambda event: None, flips: int = 1,
+) -> tuple[dict[str, Any], Result]:  # fmt: skip
+    """Super-resolve and score the `case` of one scan `truth`. The row says what the model was told of the blur and the noise."""
+    factors, degradation = case.factors, case.degradation
     lr = truth.with_array(case.lr, truth.geometry.coarsen(factors))
     name_told = degradation if blur == "known" else blur
-    result = resolver(replace(lr, notes=()), name_told, on_progress, cancelled, factors_ijk=factors[::-1], flips=flips)
+    if noise_told == "known":
+        noise_told = f"{100 * case.sigma / IntensityScale.fit(case.lr).gain:.4f}"
+    options: dict[str, Any] = {"noise": noise_told, "factors_ijk": factors[::-1], "flips": flips}
+    result = resolver(replace(lr, notes=()), name_told, on_progress, cancelled, **options)
     row = case.report(result.volume.array)
     true_mtf = Degradation.named(degradation, factors).mtf
     told_mtf = result.info["blur"]["mtf_kji"]
@@ -91,19 +99,25 @@ def score_one(
         f > 1 and abs(a - b) > 0.1 for a, b, f in zip(told_mtf, true_mtf, factors, strict=True)
     )
     warnings = [f"told blur {name_told}, degraded by {degradation}"] if wrong else []
-    row |= {key: result.info[key] for key in ("blur", "device", "precision", "seconds", "tiles")}
+    row |= {key: result.info[key] for key in ("blur", "noise", "device", "precision", "seconds", "tiles")}
     row |= {"true_mtf_kji": list(true_mtf), "blur_told_wrongly": wrong, "warnings": [*warnings, *result.info["warnings"]]}
-    return row, result, case
+    return row, result
+
+
+def condition_of(row: dict[str, Any]) -> str:
+    """The degradation of a row and, where there is some, the noise: `box`, `box + 4 % noise`."""
+    return condition(row["degradation"], row.get("noise_percent", 0.0))
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """By degradation: mean and worst gain, mean SSIM gain, mean PSNR."""
+    """By degradation and noise: mean and worst gain, mean gain over the smoothed interpolation, mean SSIM gain, mean PSNR."""
     table = {}
-    for kind in dict.fromkeys(row["degradation"] for row in rows):
-        mine = [row for row in rows if row["degradation"] == kind]
-        table[kind] = {
+    for name in dict.fromkeys(map(condition_of, rows)):
+        mine = [row for row in rows if condition_of(row) == name]
+        table[name] = {
             "psnr_gain": float(np.mean([row["psnr_gain"] for row in mine])),
             "worst_psnr_gain": float(min(row["psnr_gain"] for row in mine)),
+            "psnr_gain_over_smoothed": float(np.mean([row["psnr_gain_over_smoothed"] for row in mine])),
             "ssim_gain": float(np.mean([row["ssim_gain"] for row in mine])),
             "psnr": float(np.mean([row["table"]["result"]["psnr"] for row in mine])),
         }
@@ -113,21 +127,25 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def markdown(summary: dict[str, Any]) -> str:
     """The report for people."""
     lines = [f"# {summary['model']}", ""]
-    how = f"blur told: {summary['blur_told']}; mirrored views: {summary['flips']}"
+    how = f"blur told: {summary['blur_told']}; noise told: {summary['noise_told']}; mirrored views: {summary['flips']}"
     lines += [f"Model file SHA-256 {summary['sha256']}; {how}; SRGAN3D {summary['version']}.", ""]
     lines += [
         summary["protocol"] + ".",
         "",
-        "| scan | degradation | best of three, dB | SR, dB | gain, dB | SSIM gain | MTF told (K, J, I) | warnings |",
+        "| scan | degradation | best of three, dB | SR, dB | gain, dB | over smoothed, dB | SSIM gain | MTF told (K, J, I) | noise told | "
+        "warnings |",
     ]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|---|---|"]
     for row in summary["scans"]:
         best = row["best_interpolation"]
         before, after = row["table"][best]["psnr"], row["table"]["result"]["psnr"]
-        figures = f"{best} {before:.2f} | {after:.2f} | {row['psnr_gain']:+.2f} | {row['ssim_gain']:+.4f}"
-        lines.append(f"| {row['scan']} | {row['degradation']} | {figures} | {blur_in_words(row['blur'])} | {'; '.join(row['warnings'])} |")
-    lines += ["", "| degradation | mean gain dB | worst gain dB | mean SSIM gain |", "|---|---|---|---|"]
-    lines += [f"| {k} | {m['psnr_gain']:+.2f} | {m['worst_psnr_gain']:+.2f} | {m['ssim_gain']:+.4f} |" for k, m in summary["mean"].items()]
+        gains = f"{row['psnr_gain']:+.2f} | {row['psnr_gain_over_smoothed']:+.2f} | {row['ssim_gain']:+.4f}"
+        words = f"{blur_in_words(row['blur'])} | {noise_in_words(row['noise'])} | {'; '.join(row['warnings'])}"
+        lines.append(f"| {row['scan']} | {condition_of(row)} | {best} {before:.2f} | {after:.2f} | {gains} | {words} |")
+    lines += ["", "| degradation | mean gain dB | worst gain dB | mean gain over smoothed dB | mean SSIM gain |", "|---|---|---|---|---|"]
+    for name, m in summary["mean"].items():
+        gains = f"{m['psnr_gain']:+.2f} | {m['worst_psnr_gain']:+.2f} | {m['psnr_gain_over_smoothed']:+.2f}"
+        lines.append(f"| {name} | {gains} | {m['ssim_gain']:+.4f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -138,4 +156,4 @@ def picture(path: Path, case: Case, sr: np.ndarray, row: dict[str, Any]) -> None
         name: f"{row['table'][key]['psnr']:.2f} dB, SSIM {row['table'][key]['ssim']:.3f}" for name, key in ((best, best), ("SR", "result"))
     }
     images = {best: interpolate(case.lr, case.factors, best), "SR": sr, "HR": case.hr}
-    comparison(path, f"{case.name}, {case.degradation} x{'x'.join(map(str, case.factors))}", images, case.lr, case.factors, captions)
+    comparison(path, f"{case.name}, {case.condition} x{'x'.join(map(str, case.factors))}", images, case.lr, case.factors, captions)

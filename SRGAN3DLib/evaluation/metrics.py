@@ -47,6 +47,28 @@ def all_metrics(hr: np.ndarray, sr: np.ndarray, mask: np.ndarray, data_range: fl
     }
 
 
+def phase_pattern(hr: np.ndarray, sr: np.ndarray, mask: np.ndarray, data_range: float, factors: tuple[int, int, int]) -> float:
+    """The lattice that an upsampling network leaves: how far the voxels of a coarse cell differ, on the mean over flat tissue.
+
+    Standard deviation, over the positions in a cell, of the mean of `sr` at that position, as a share of the data range. Flat tissue: the
+    cells within the mask, brighter than half of the truth's P99, whose truth varies least (the flattest fifth of them).
+    """
+    shape = [n // f for n, f in zip(hr.shape, factors, strict=True)]
+
+    def cells(array: np.ndarray) -> np.ndarray:
+        (k, j, i), (fk, fj, fi) = shape, factors
+        inside = array[: k * fk, : j * fj, : i * fi].reshape(k, fk, j, fj, i, fi)
+        return inside.transpose(0, 2, 4, 1, 3, 5).reshape(k * j * i, fk * fj * fi)
+
+    truth = cells(hr)
+    tissue = cells(mask).all(axis=1) & (truth.mean(axis=1) > 0.5 * np.percentile(hr, 99))
+    if not tissue.any():
+        return 0.0
+    varied = truth[tissue].std(axis=1)
+    flat = varied <= np.quantile(varied, 0.2)
+    return float(cells(sr)[tissue][flat].mean(axis=0, dtype=np.float64).std() / data_range)
+
+
 def sharpness(array: np.ndarray, mask: np.ndarray, data_range: float) -> dict[str, float]:
     """Mean gradient magnitude inside `mask` (share of the range a voxel) and the share of power above half of Nyquist."""
     array = array.astype(np.float64)

@@ -18,19 +18,24 @@ from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
 from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice
 from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
+from SRGAN3DLib.inference.noise_choice import NoiseChoice
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
+from SRGAN3DLib.networks.generator import Conditions
 from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, reach
 from SRGAN3DLib.physics.degradations import AxisBlur, Degradation
 from SRGAN3DLib.physics.flat_regions import FLAT_REACH, flat_voxels, keep_flat
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import resample
+from SRGAN3DLib.physics.residual_filter import ResidualFilter
 from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
 from SRGAN3DLib.volumes.geometry import slabs
 from SRGAN3DLib.volumes.volume import Volume
 
 from . import tiling
 from .devices import DeviceChoice, choose
+
+KNOWN_BLUR = ("given",)  # sources that are no estimate
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,9 @@ class SuperResolver:
         flips: int = 1,
         allow_negative: bool = False,
         spacing_ijk_mm: tuple[float, float, float] | None = None,
+        noise: str = "auto",
     ) -> Result:
-        """Super-resolve one scan. `blur`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
+        """Super-resolve one scan. `blur`, `noise`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
         `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`. With `spacing_ijk_mm` the result is
         resampled to that spacing, as nearly as the same box allows.
 
@@ -121,18 +127,23 @@ class SuperResolver:
         started = time.monotonic()
         scan, log = self._scan(volume, factors_ijk)
         told = self._blur_choice(scan, blur)
-        warnings = [*volume.notes, *self._misfits(volume), *told.warnings]
+        seen_noise = NoiseChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.header.generator.noise_aware, noise)
+        warnings = [*volume.notes, *self._misfits(volume), *told.warnings, *seen_noise.warnings]
         for event in (*(Log(line) for line in log), *(Log(line, "warning") for line in warnings)):
             on_progress(event)
         file_box = region_box(roi_ijk, volume.geometry.shape_kji)
         box = scan.order.box(file_box, volume.geometry.shape_kji)
         scale = IntensityScale.fit(scan.array)
         operator, assumes = self._operator(scan, blur, told)
-        project = operator is not None and (self.header.back_projection if back_projection is None else back_projection)
-        wide = grown(box, reach(operator) if operator and project else (0, 0, 0), scan.array.shape)
-        output, ran, fallbacks = self._network(scan, wide, told, scale, check_flips(flips), on_progress, cancelled)
-        if operator and project:
-            give_back(scan.array[slices(wide)], output, operator)
+        asked = self.header.back_projection if back_projection is None else back_projection
+        project = asked and operator is not None and max(self.factors) > 1
+        filtered = ResidualFilter.make(operator, told.info["source"] in KNOWN_BLUR, seen_noise.sigma) if operator and project else None
+        far = reach(operator, filtered) if operator and filtered else (0, 0, 0)
+        wide = grown(box, far, scan.array.shape)
+        conditions = Conditions(told.mtf, seen_noise.sigma)
+        output, ran, fallbacks = self._network(scan, wide, conditions, scale, check_flips(flips), on_progress, cancelled)
+        if operator and filtered:
+            give_back(scan.array[slices(wide)], output, operator, filtered)
         output = output[slices(box, wide, self.factors)]
         _keep_flat(scan, box, output)
         raised = 0 if allow_negative else _raise_to_zero(scan.array, output)
@@ -142,10 +153,11 @@ class SuperResolver:
         if spacing_ijk_mm is not None:
             sr = _resampled(sr, spacing_ijk_mm)
         info = {
-            **self._account(scan, blur, flips, roi_ijk),
+            **self._account(scan, blur, noise, flips, roi_ijk),
             "blur": told.info,
+            "noise": seen_noise.info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
-            "consistency": agreement | {"assumes": assumes, "back_projection": project},
+            "consistency": agreement | {"assumes": assumes, "back_projection": project, "damping": filtered.damping if filtered else None},
             "voxels_raised_to_zero": raised,
             "shape_kji": list(sr.array.shape),
             "spacing_ijk_mm": list(sr.geometry.spacing_ijk_mm),
@@ -188,7 +200,7 @@ class SuperResolver:
         return (Degradation(self.factors, scan.order.per_axis(blurs)) if blurs is not None else None), assumes
 
     def _network(
-        self, scan: _Scan, box: Box, told: BlurChoice, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
+        self, scan: _Scan, box: Box, told: Conditions, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
     ) -> tuple[np.ndarray, tiling.RunInfo, list[str]]:
         """The network's answer in `box`, as cut from that for the whole scan; what it took; and what was done otherwise than asked.
 
@@ -204,7 +216,7 @@ class SuperResolver:
         def work() -> tuple[np.ndarray, tiling.RunInfo]:
             out = scan.order.apply(self._zeros(scan, outer))
             return tiling.run(
-                self.network, scan.array[slices(outer)], mtf=told.mtf, scale=scale, memory_limit=self.limit, flips=flips, out=out,
+                self.network, scan.array[slices(outer)], told=told, scale=scale, memory_limit=self.limit, flips=flips, out=out,
                 on_progress=progress, cancelled=cancelled,
             )  # fmt: skip
 
@@ -245,14 +257,14 @@ class SuperResolver:
         cut = [(start > 0, stop < n) for (start, stop), n in zip(box, scan.array.shape, strict=True)]
         return consistency(scan.array[slices(box)], output, operator, gain, cut)
 
-    def _account(self, scan: _Scan, blur: str, flips: int, roi_ijk: Sequence[Sequence[int]] | None) -> dict[str, Any]:
+    def _account(self, scan: _Scan, blur: str, noise: str, flips: int, roi_ijk: Sequence[Sequence[int]] | None) -> dict[str, Any]:
         """The part of the info that says who did what to which axes."""
         model = {"name": self.header.name, "file": Path(self.checkpoint.path).name, "sha256": self.checkpoint.sha256}
         if "blend" in self.header.training:
             model["blend"] = self.header.training["blend"]
         return {
             "model": model,
-            "asked": {**self.asked, "blur": blur},
+            "asked": {**self.asked, "blur": blur, "noise": noise},
             "device": str(self.choice.device),
             "device_reasons": list(self.choice.reasons),
             "precision": self.choice.precision,

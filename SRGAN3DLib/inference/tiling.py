@@ -22,13 +22,13 @@ from torch import Tensor
 
 from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import Cancelled, ResourceError
+from SRGAN3DLib.networks.generator import UNKNOWN, Conditions
 from SRGAN3DLib.physics.intensity import IntensityScale
 
 from . import memory
 
 Triple = tuple[int, int, int]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Mtf = tuple[float, float, float] | None
 T = TypeVar("T")
 
 LEAST_CORE = 16  # voxels along an axis: smaller pieces would be nearly all halo
@@ -52,7 +52,7 @@ class Network(Protocol):
     def tail_halo(self) -> Triple: ...
     @property
     def trunk_share(self) -> float: ...
-    def trunk(self, image: Tensor, mtf: Mtf, keep: tuple[int, int], tick: Callable[[float], None]) -> Tensor: ...
+    def trunk(self, image: Tensor, told: Conditions, keep: tuple[int, int], tick: Callable[[float], None]) -> Tensor: ...
     def tail(self, features: Tensor, image: Tensor, margins: Box) -> Tensor: ...
     def trunk_bytes(self, shape_kji: Triple) -> int: ...
     def features_bytes(self, shape_kji: Triple) -> int: ...
@@ -84,7 +84,7 @@ def run(
     network: Network,
     image: np.ndarray,
     *,
-    mtf: Mtf = None,
+    told: Conditions = UNKNOWN,
     scale: IntensityScale | None = None,
     memory_limit: int | None = None,
     flips: int = 1,
@@ -95,11 +95,12 @@ def run(
 ) -> tuple[np.ndarray, RunInfo]:
     """Super-resolve `image` (K, J, I), or (C, K, J, I) for a network of several images; returns (fK*K, fJ*J, fI*I) float32.
 
-    `scale` is applied to each piece and undone on its result. `memory_limit` bytes bound the resident memory of the
-    process; None takes a share of what is free. With `flips` (2, 4, 8) the answer is the mean over as many mirrored views of the
-    image, each mirrored back: it takes as many times as long, and no more memory. The answer goes to `out`, an array of zeros of its
-    shape or any view of one (with mirrored axes, too), where that is given. `on_progress(done, total)` counts LR voxels;
-    `cancelled()` is asked every few planes. Raises `ResourceError` (naming the least limit that would do) or `Cancelled`.
+    `told` is what the network is told of the blur and, in its own unit (after `scale`), of the noise. `scale` is applied to each
+    piece and undone on its result. `memory_limit` bytes bound the resident memory of the process; None takes a share of what is free.
+    With `flips` (2, 4, 8) the answer is the mean over as many mirrored views of the image, each mirrored back: it takes as many times
+    as long, and no more memory. The answer goes to `out`, an array of zeros of its shape or any view of one (with mirrored axes, too),
+    where that is given. `on_progress(done, total)` counts LR voxels; `cancelled()` is asked every few planes. Raises `ResourceError`
+    (naming the least limit that would do) or `Cancelled`.
     """
     image = image if image.ndim == 4 else image[None]
     shape_kji = _triple(image.shape[1:])
@@ -113,7 +114,7 @@ def run(
 
     if out is None:
         out = np.zeros([n * f for n, f in zip(shape_kji, network.config.factors, strict=True)], np.float32)
-    work = _Work(network, image, out, mtf, scale or IntensityScale(0, 1), tick, flips)
+    work = _Work(network, image, out, told, scale or IntensityScale(0, 1), tick, flips)
     work.info.limit_bytes, work.info.planned_bytes = memory_limit, chosen.scratch_bytes
     for mirrored in MIRRORED[:flips]:
         work.pieces(chosen, mirrored)
@@ -209,12 +210,12 @@ class _Work:
         network: Network,
         image: np.ndarray,
         out: np.ndarray,
-        mtf: Mtf,
+        told: Conditions,
         scale: IntensityScale,
         tick: Callable[[float], None],
         views: int,
     ):
-        self.network, self.mtf, self.scale, self.tick, self.views = network, mtf, scale, tick, views
+        self.network, self.told, self.scale, self.tick, self.views = network, told, scale, tick, views
         self.upright, self.image = image, image
         self.mirrored: tuple[int, ...] = ()  # of the output's axes, those along which a share is mirrored back
         self.shape_kji = _triple(image.shape[1:])
@@ -243,7 +244,7 @@ class _Work:
         start, stop = _around(core[0], self.network.tail_halo[0], self.shape_kji[0])
         done, whole = self.done, _voxels(core) * self.network.trunk_share
         planes = (start - box[0][0], stop - box[0][0])
-        features = self.network.trunk(image, self.mtf, planes, lambda part: self._now(done + part * whole))
+        features = self.network.trunk(image, self.told, planes, lambda part: self._now(done + part * whole))
         self.info.pieces += 1
         return features, image[:, :1], box
 

@@ -20,7 +20,7 @@ from SRGAN3DLib.contract.checkpoint_header import (
     read_layout,
     reading,
 )
-from SRGAN3DLib.contract.configs import to_json
+from SRGAN3DLib.contract.configs import GeneratorConfig, to_json
 from SRGAN3DLib.contract.errors import CheckpointError
 from SRGAN3DLib.contract.jobs import check_alpha
 from SRGAN3DLib.volumes.files import whole_file
@@ -101,6 +101,8 @@ class Checkpoint:
         target, fresh = network.state_dict(), []
         for name, tensor in target.items():
             source = self.tensors.get(name)
+            if name == "first.weight" and source is not None:
+                source = self._first_weight_for(network.config, source)
             if not name.startswith(taken):
                 fresh.append(name)
             elif source is None or source.shape != tensor.shape:
@@ -110,6 +112,20 @@ class Checkpoint:
                 target[name] = source.to(tensor.dtype)
         network.load_state_dict(target)
         return fresh
+
+    def _first_weight_for(self, config: GeneratorConfig, weight: Tensor) -> Tensor:
+        """The first convolution's weights with the channels of `config`: what this network was not told starts at weight 0."""
+        mine = self.header.generator
+        if mine.input_channels != config.input_channels:
+            return weight
+        images, blur, noise = weight.split([mine.input_channels, 3 * mine.blur_aware, 1 * mine.noise_aware], dim=1)
+        parts = [images]
+        for part, width, told in ((blur, 3, config.blur_aware), (noise, 1, config.noise_aware)):
+            if told:
+                parts.append(part if part.shape[1] else weight.new_zeros(weight.shape[0], width, *weight.shape[2:]))
+            elif part.shape[1]:
+                return weight  # it would lose what it is told
+        return torch.cat(parts, dim=1)
 
     def blend(self, other: Checkpoint, alpha: float) -> Checkpoint:
         """(1 - alpha) of this and alpha of `other`, tensor by tensor: network interpolation (Wang et al., ESRGAN, 2018).
@@ -154,9 +170,9 @@ class Checkpoint:
         for name, tensor in self.tensors.items():
             if name.endswith("weight") and tensor.dim() == 5:
                 tensor = tensor.permute(0, 1, *(2 + a for a in order))
-            if name == "first.weight" and config.blur_aware:  # its last three inputs are the blur along K, J, I
+            if name == "first.weight" and config.blur_aware:  # behind the images come the blur along K, J, I, then the noise
                 images = config.input_channels
-                tensor = tensor[:, [*range(images), *(images + a for a in order)]]
+                tensor = tensor[:, [*range(images), *(images + a for a in order), *range(images + 3, config.channels)]]
             if name.startswith("stages.") and config.upsampling == "subpixel":  # the shuffle's phases lie in the outputs
                 old = config.stages[int(name.split(".")[1])]
                 phases = tensor.reshape(-1, *old, *tensor.shape[1:])

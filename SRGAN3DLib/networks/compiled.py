@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, Factors, GeneratorConfig
+from SRGAN3DLib.contract.configs import Factors, GeneratorConfig
 
-from .generator import Generator, ResizeConvStage, SubpixelNNStage, SubpixelStage, trilinear
+from .generator import UNKNOWN, Conditions, Generator, ResizeConvStage, SubpixelNNStage, SubpixelStage, trilinear
 from .phase_kernels import (
     Triple,
     double,
@@ -39,7 +39,6 @@ from .phase_kernels import (
 
 Margins = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """How many voxels a piece has below and above its core, over K, J, I; fewer than the halo only where the volume ends."""
-Mtf = tuple[float, float, float] | None
 Tick = Callable[[float], None]
 CPU_SLAB = 1 << 16  # voxels of one step through the trunk: few enough for the cache
 GPU_SLAB = 1 << 22  # few enough for one fast kernel, enough to fill the device
@@ -164,10 +163,10 @@ class CompiledGenerator:
 
     @torch.inference_mode()
     @exact_fp32
-    def trunk(self, image: Tensor, mtf: Mtf = None, keep: tuple[int, int] | None = None, tick: Tick = _silent) -> Tensor:
+    def trunk(self, image: Tensor, told: Conditions = UNKNOWN, keep: tuple[int, int] | None = None, tick: Tick = _silent) -> Tensor:
         """Image (1, input_channels, K, J, I) -> features (1, C, K, J, I), exact where the halo is inside or the volume ends.
 
-        `mtf` goes to a blur-aware network as in `networks.with_blur`. Only the planes `keep` = (start, stop) along K
+        `told` goes to the network as in `generator.with_conditions`. Only the planes `keep` = (start, stop) along K
         are wanted (default: all); the others come out unspecified. `tick` hears the part done, above 0 to 1, every few
         planes; it may raise to stop.
         """
@@ -178,7 +177,7 @@ class CompiledGenerator:
             """The planes that `later` more convolutions on the way to `keep` still read."""
             return max(0, start - later), min(planes, stop + later)
 
-        head = self._first(image, mtf, *needed(convs - 1))
+        head = self._first(image, told, *needed(convs - 1))
         x = head.clone()
         for index, block in enumerate(self.blocks):
             self._residual(x, block, needed(convs - 3 - 2 * index), lambda part, n=2 * index + 1: tick((n + 2 * part) / convs))  # type: ignore[misc]
@@ -187,14 +186,13 @@ class CompiledGenerator:
             tick((convs - 1 + (b - start) / (stop - start)) / convs)
         return head[:, :, 1:-1]
 
-    def _first(self, image: Tensor, mtf: Mtf, start: int, stop: int) -> Tensor:
+    def _first(self, image: Tensor, told: Conditions, start: int, stop: int) -> Tensor:
         """The first convolution of planes `start` to `stop`, with a zero plane at each end along K."""
         images = image.shape[1]
         source = self._with_zero_planes(self.first.weight.shape[1], image.shape)
         source[:, :images, 1:-1] = image
-        if self.config.blur_aware:
-            for channel, value in enumerate((UNKNOWN_MTF,) * 3 if mtf is None else mtf, start=images):
-                source[:, channel, 1:-1] = value
+        for channel, value in enumerate(told.channels(self.config)[0].tolist(), start=images):
+            source[:, channel, 1:-1] = value
         source[:, self.config.channels :] = 0
         head = self._with_zero_planes(self.config.features, image.shape)
         for a, b in self._slabs(start, stop, image.shape):
@@ -268,10 +266,10 @@ class CompiledGenerator:
         return share
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, mtf: Mtf = None) -> Tensor:
+    def __call__(self, image: Tensor, told: Conditions = UNKNOWN) -> Tensor:
         """A whole volume at once: (1, input_channels, K, J, I) -> (1, 1, fK*K, fJ*J, fI*I) float32."""
         image = image.to(self.device)
-        share = self.tail(self.trunk(image, mtf), image[:, :1].float(), ((0, 0), (0, 0), (0, 0)))
+        share = self.tail(self.trunk(image, told), image[:, :1].float(), ((0, 0), (0, 0), (0, 0)))
         return share[None, None, 1:-1, 1:-1, 1:-1]
 
     # ---- what the two parts cost

@@ -7,17 +7,18 @@ authors' released code [R] (facts only). Parameter counts of every variant are h
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, Factors, GeneratorConfig
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, Factors, GeneratorConfig
 
 from .phase_kernels import Triple, interleave, phase_kernel, phase_window, phases_of
 
 TAIL = 64  # channels of the upsampling part [R]
+NOISE_UNIT = 0.1  # of bright tissue: the noise channel is then of the order of the others
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv3d:
@@ -165,11 +166,31 @@ def trilinear(x: Tensor, factors: Factors) -> Tensor:
     return F.interpolate(x, scale_factor=tuple(map(float, factors)), mode="trilinear", align_corners=False)
 
 
-def with_blur(image: Tensor, mtf: Tensor | tuple[float, float, float] | None) -> Tensor:
-    """Append the blur's transfer at LR Nyquist along K, J, I as three constant channels; None says "unknown".
+class Conditions(NamedTuple):
+    """What a network is told of a scan; None says "unknown".
 
-    `mtf` is one triple for the batch or an (N, 3) tensor. Returns (N, C + 3, K, J, I).
+    `mtf` is the blur's transfer at LR Nyquist along K, J, I: one triple, or an (N, 3) tensor for a batch. `noise` is the noise's
+    standard deviation in the unit of the image: a number, or an (N,) tensor.
     """
-    values = torch.full((3,), UNKNOWN_MTF) if mtf is None else torch.as_tensor(mtf)
-    values = values.to(image).expand(image.shape[0], 3)[:, :, None, None, None]
-    return torch.cat([image, values.expand(-1, -1, *image.shape[2:])], dim=1)
+
+    mtf: tuple[float, float, float] | Tensor | None = None
+    noise: float | Tensor | None = None
+
+    def channels(self, config: GeneratorConfig) -> Tensor:
+        """(N or 1, C) float32: the values of the constant channels that a network of `config` takes behind its images."""
+        rows: list[Tensor] = []
+        if config.blur_aware:
+            rows.append(torch.as_tensor((UNKNOWN_MTF,) * 3 if self.mtf is None else self.mtf).reshape(-1, 3))
+        if config.noise_aware:
+            rows.append(torch.as_tensor(UNKNOWN_NOISE if self.noise is None else self.noise).reshape(-1, 1) / NOISE_UNIT)
+        many = max((len(row) for row in rows), default=1)
+        return torch.cat([row.float().expand(many, -1) for row in rows], dim=1) if rows else torch.empty(1, 0)
+
+
+UNKNOWN = Conditions()
+
+
+def with_conditions(image: Tensor, config: GeneratorConfig, told: Conditions = UNKNOWN) -> Tensor:
+    """Append what a network of `config` is told as constant channels: (N, C, K, J, I) -> (N, config.channels, K, J, I)."""
+    values = told.channels(config).to(image)[:, :, None, None, None]
+    return torch.cat([image, values.expand(image.shape[0], -1, *image.shape[2:])], dim=1)

@@ -1,6 +1,6 @@
 """Does the result still say what the scan said? A(SR) - LR, where A is the scanner's blur and sampling, as far as it is known.
 
-`give_back` makes it say so, by one step of back-projection (Irani and Peleg 1991); `consistency` measures it. For most scans only an
+`give_back` makes it say so, as far as the noise allows (after Irani and Peleg 1991); `consistency` measures it. For most scans only an
 estimate of the blur is at hand, and of that only its transfer at Nyquist: A is then the commonest blur of that transfer. A small
 figure says that the result agrees with the scan under that A, and nothing about the detail beyond it.
 """
@@ -15,12 +15,14 @@ import numpy as np
 from SRGAN3DLib.contract.jobs import DEGRADATIONS
 
 from .degradations import FWHM_PER_SIGMA, AxisBlur, Degradation
+from .residual_filter import ResidualFilter
 
 MOST_VOXELS = 250_000  # of the scan, in slices spread over it: a percent of a run's time, and little memory
 LEAST_SLICES = 8
 SLAB_VOXELS = 2_000_000  # of the result at a time in `give_back`
 BOX_FROM, SINC_FROM = 0.52, 0.8  # half-way between the transfers of gaussian (0.41), box (0.64) and a full band (1)
 NAMES = {"gaussian": "gaussian", "box": "box", "sinc": "band-limited"}
+PLAIN_STEP = ResidualFilter()
 EDGE = 4  # voxels beside the border of a region, whose neighbours are not in the result
 
 Triple = tuple[float, float, float]
@@ -57,18 +59,22 @@ def assumed(blur: str, mtf_kji: Triple | None, source: str) -> tuple[tuple[AxisB
     return (k, j, i), f"blur of MTF {shown} at Nyquist along K, J, I ({source})"
 
 
-def reach(operator: Degradation) -> tuple[int, int, int]:
+def reach(operator: Degradation, filtered: ResidualFilter = PLAIN_STEP) -> tuple[int, int, int]:
     """LR voxels along K, J, I from which `give_back` lets a voxel depend on others."""
-    k, j, i = (2 * blur.reach if f > 1 else 0 for blur, f in zip(operator.blurs, operator.factors, strict=True))
-    return k, j, i
+    norms = [float(blur.transfer_power(f).max()) for blur, f in zip(operator.blurs, operator.factors, strict=True)]
+    far = []
+    for blur, f, norm in zip(operator.blurs, operator.factors, norms, strict=True):
+        far.append(2 * blur.reach + filtered.reach(blur, f, float(np.prod(norms)) / norm) if f > 1 else 0)
+    return far[0], far[1], far[2]
 
 
-def give_back(scan: np.ndarray, result: np.ndarray, operator: Degradation) -> None:
-    """result += f_K f_J f_I A^T (scan - A result), in place: what the scan measured comes out as measured.
+def give_back(scan: np.ndarray, result: np.ndarray, operator: Degradation, filtered: ResidualFilter = PLAIN_STEP) -> None:
+    """result += f_K f_J f_I A^T filtered(scan - A result), in place: what the scan measured comes out as measured.
 
-    `scan` (K, J, I), `result` (K f, J f, I f), float32. For box and sinc that is the projection onto the results that explain the
-    scan, for a gaussian a step towards it which amplifies no noise (method.md section 2 has the whole projection).
+    `scan` (K, J, I), `result` (K f, J f, I f), float32. A grid that is not enlarged has nothing to give back and stays as it is.
     """
+    if max(operator.factors) == 1:
+        return
     k, j, i = (m.astype(np.float32) for m in operator.matrices(result.shape))
     plane = result.shape[1] * result.shape[2]
     step = max(1, SLAB_VOXELS // (plane * operator.factors[0]))
@@ -76,6 +82,7 @@ def give_back(scan: np.ndarray, result: np.ndarray, operator: Degradation) -> No
     for first in range(0, len(k), step):
         rows, columns = _band(k[first : first + step])
         left[first : first + step] = scan[first : first + step] - np.tensordot(rows, j @ (result[columns] @ i.T), 1)
+    filtered.apply(left, operator, result.shape)
     step = max(1, SLAB_VOXELS // plane)
     gain = np.float32(np.prod(operator.factors))
     for first in range(0, len(result), step):

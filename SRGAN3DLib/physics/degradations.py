@@ -14,13 +14,15 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from SRGAN3DLib.contract.configs import Factors
+from SRGAN3DLib.contract.configs import Factors, NoiseConfig
 from SRGAN3DLib.contract.errors import JobError
 
 Kind = Literal["box", "gaussian", "kspace", "sinc"]
+SYMBOL = 1024  # frequencies of an endless axis
 LOBES = 8  # of the sinc, on either side
 A = TypeVar("A")  # a numpy array or a torch tensor
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
+MASKED_BELOW = 0.04  # of bright tissue: air, in a masked scan
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class AxisBlur:
         if self.kind == "sinc":
             return LOBES + 1
         return int(np.ceil(self.width / 2 if self.kind == "box" else 4 * self.width / FWHM_PER_SIGMA)) + 1
+
+    def transfer_power(self, factor: int) -> np.ndarray:
+        """factor * A A^T of an endless axis, over frequencies from 0 to LR Nyquist: (SYMBOL // 2 + 1,), 1 at 0 but for rounding."""
+        if factor == 1:
+            return np.ones(SYMBOL // 2 + 1)
+        if self.kind == "kspace":  # periodic: the window itself, squared
+            return np.asarray((1 - (1 - self.width) * np.sin(0.5 * np.pi * np.linspace(0, 1, SYMBOL // 2 + 1)) ** 2) ** 2)
+        m = 2 * self.reach + 1
+        row = self.matrix((2 * m + 1) * factor, factor)[m]
+        shifted = [float(row[lag * factor :] @ row[: len(row) - lag * factor]) for lag in range(m + 1)]
+        frequencies = np.arange(SYMBOL // 2 + 1) * (2 * np.pi / SYMBOL)
+        waves = np.cos(np.outer(frequencies, np.arange(1, m + 1)))
+        return np.asarray(factor * (shifted[0] + 2 * waves @ np.asarray(shifted[1:])))
 
     def matrix(self, n: int, factor: int) -> np.ndarray:
         """(n // factor, n) float64 matrix; the identity where factor is 1 and the blur is an ideal one."""
@@ -161,6 +176,11 @@ class Degradation:
         """Transfer at LR Nyquist over (K, J, I); 1 along axes that are not reduced."""
         return tuple(b.mtf if f > 1 else 1.0 for b, f in zip(self.blurs, self.factors, strict=True))  # type: ignore[return-value]
 
+    @property
+    def norm(self) -> float:
+        """The largest eigenvalue of f A A^T (f: fine voxels in a coarse one) on a grid of any size: 1 for box, up to 6.6 in three axes."""
+        return float(np.prod([blur.transfer_power(f).max() for blur, f in zip(self.blurs, self.factors, strict=True)]))
+
     def matrices(self, shape_kji: tuple[int, ...]) -> list[np.ndarray]:
         return [b.matrix(n, f) for b, n, f in zip(self.blurs, shape_kji, self.factors, strict=True)]
 
@@ -193,11 +213,18 @@ def _apply(matrices: list[np.ndarray], array: Any) -> Any:
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw of the `random` degradation: the operator, and what is not linear (noise, bias field)."""
+    """One draw of the `random` degradation: the operator, and what is not linear (noise, bias field).
+
+    `noise` is the standard deviation per quadrature channel. `correlation`, where not empty, says along K, J, I what the
+    reconstruction left of it: its transfer at Nyquist under a smoothing filter (1: white), or, below 0, minus the share of the band
+    that was acquired before zero-filling. `masked`: air was set to 0, as skull stripping does.
+    """
 
     degradation: Degradation
     noise: float = 0.0
     bias: tuple[float, ...] = ()
+    correlation: tuple[float, ...] = ()
+    masked: bool = False
 
     def bias_field(self, k: np.ndarray, j: np.ndarray, i: np.ndarray) -> np.ndarray:
         """exp of a quadratic polynomial over the box [-1, 1]^3 at the coordinates k, j, i (1-D); float32 (K, J, I)."""
@@ -206,20 +233,35 @@ class Draw:
         return np.asarray(np.exp(sum(c * t for c, t in zip(self.bias, terms, strict=True))), np.float32)
 
     def add_noise(self, array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Rician noise of standard deviation `noise` (units of the array) per quadrature channel."""
+        """Rician noise of standard deviation `noise` (units of the array) per quadrature channel; `masked`: none where there is air."""
         if not self.noise:
             return array
-        real, imaginary = (rng.standard_normal(array.shape, dtype=np.float32) * self.noise for _ in range(2))
-        return np.asarray(np.hypot(array + real, imaginary) * np.where(array + real < 0, -1, 1), array.dtype)
+        real, imaginary = (self._noise_field(array.shape, rng) * np.float32(self.noise) for _ in range(2))
+        noisy = np.asarray(np.hypot(array + real, imaginary), array.dtype)
+        return np.where(array < MASKED_BELOW, array.dtype.type(0), noisy) if self.masked else noisy
+
+    def _noise_field(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Standard normal noise (K, J, I), filtered along each axis as `correlation` says; its standard deviation stays 1."""
+        field = rng.standard_normal(shape, dtype=np.float32)
+        for axis, transfer in enumerate(self.correlation):
+            if transfer == 1:
+                continue
+            n = shape[axis]
+            k = np.fft.rfftfreq(n) * 2  # of Nyquist
+            window = np.exp(np.log(transfer) * k**2) if transfer > 0 else (k <= -transfer).astype(float)
+            full = np.concatenate([window, window[1 : (n + 1) // 2]])
+            window = np.expand_dims(window / np.sqrt(np.mean(full**2)), [a for a in range(len(shape)) if a != axis])
+            field = np.fft.irfft(np.fft.rfft(field, axis=axis) * window, n, axis=axis).astype(np.float32)
+        return field
 
 
-def sample(kind: str, factors: Factors, rng: np.random.Generator, noise: float = 0.0) -> Draw:
+def sample(kind: str, factors: Factors, rng: np.random.Generator, noise: float = 0.0, mixture: NoiseConfig | None = None) -> Draw:
     """Draw what one training volume goes through.
 
     A protocol kind is drawn as it is. `random` is the mixture of method.md section 4: gaussian, box and kspace as in
     the protocol for two draws in three, otherwise widths between them per axis (gaussian FWHM 0.7 to 1.4 LR
-    voxels, box 0.7 to 1.3, kspace apodised to 0.3 to 1 at the edge), Rician noise up to 2 % of the bright tissue
-    in one of five, a bias field of up to about 20 % in one of four.
+    voxels, box 0.7 to 1.3, kspace apodised to 0.3 to 1 at the edge), Rician noise as `mixture` says (by default up to 2 % of
+    the bright tissue in one of five), a bias field of up to about 20 % in one of four.
     """
     if kind != "random":
         return Draw(Degradation.named(kind, factors), noise)
@@ -227,6 +269,13 @@ def sample(kind: str, factors: Factors, rng: np.random.Generator, noise: float =
     low, high = {"gaussian": (0.7, 1.4), "box": (0.7, 1.3), "kspace": (0.3, 1.0)}[family]
     widths = rng.uniform(low, high, 3) if rng.random() < 1 / 3 else np.ones(3)
     blurs = tuple(AxisBlur(family, float(w)) for w in widths)
-    level = float(rng.uniform(0, 0.02)) if rng.random() < 1 / 5 else 0.0
+    mixture = mixture or NoiseConfig()
+    level = float(rng.uniform(0, mixture.most)) if rng.random() < mixture.share else 0.0
     bias = tuple(float(c) for c in rng.normal(0, 0.06, 9)) if rng.random() < 1 / 4 else ()
-    return Draw(Degradation(factors, blurs), level, bias)  # type: ignore[arg-type]
+    correlation: tuple[float, ...] = ()
+    if level and rng.random() < mixture.correlated:  # zero-filled from 0.6 to 0.95 of the band, or smoothed, along some axes
+        filled = rng.random() < 0.5
+        transfers = -rng.uniform(0.6, 0.95, 3) if filled else rng.uniform(0.1, 0.8, 3)
+        correlation = tuple(float(t) if rng.random() < 0.7 else 1.0 for t in transfers)
+    masked = bool(level) and rng.random() < mixture.masked
+    return Draw(Degradation(factors, blurs), level, bias, correlation, masked)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Volumes to patches: scans on disk -> training volumes in memory -> batches of (LR, HR, MTF), made on the fly.
+"""Volumes to patches: scans on disk -> training volumes in memory -> batches of (LR, HR, MTF, noise), made on the fly.
 
 Patch p of batch s is a pure function of (seed, s, p): a resumed run sees the very batches of an unbroken one, the ranks of a run
 share the patches of a batch out among them, and the state of the sampler is the step number.
@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, TrainConfig
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, TrainConfig
 from SRGAN3DLib.contract.errors import ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.contract.jobs import DEGRADATIONS
 from SRGAN3DLib.evaluation.scoring import Case
@@ -23,15 +24,36 @@ from SRGAN3DLib.inference.memory import available_bytes, megabytes
 from SRGAN3DLib.physics.degradations import AxisBlur, Draw, sample
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.volumes.geometry import Geometry
-from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order, no_order, truth_orders
+from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order, no_order, thin_axes, truth_orders
 
 from .split import NAME as SPLIT
 from .split import Member, Split
 
-COARSER = (1.0, 1.2, 1.45)  # each scan is also seen at these spacings, as long as it stays below ...
-COARSEST_MM = 1.35
+WHOLE_BAND_AT = 2.0  # coarser by this, an axis that was interpolated or zero-filled is ground truth again
 ALL = slice(None)
+Curve = Callable[[np.ndarray], np.ndarray]
 FOREGROUND = 0.1  # of bright tissue, as in the head mask
+
+
+class Batch(NamedTuple):
+    """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), and what the network is told: MTF (N, 3), noise (N,); all float32.
+
+    The noise is its standard deviation in the unit of the image; `UNKNOWN_MTF` and `UNKNOWN_NOISE` stand for what it is not told.
+    """
+
+    lr: np.ndarray
+    hr: np.ndarray
+    mtf: np.ndarray
+    noise: np.ndarray
+
+
+class Patch(NamedTuple):
+    """One member of a `Batch`, without the batch axis: LR (p, p, p), HR, MTF (3,), noise."""
+
+    lr: np.ndarray
+    hr: np.ndarray
+    mtf: np.ndarray
+    noise: float
 
 
 @dataclass(frozen=True)
@@ -97,10 +119,10 @@ class TrainingSet:
     def _levels(self, scan: Scan, geometry: Geometry) -> dict[float, tuple[tuple[int, int, int], ...]]:
         """The spacings it is seen at, as multiples of its own, each with the ways to lay its axes in which a patch fits."""
         factors, spacing = self.config.generator.factors, geometry.spacing_kji_mm
-        truth = scan.truth(spacing)
         levels = {}
-        for scale in COARSER:
-            if scale > 1 and (len(truth) < 3 or max(spacing) * scale > COARSEST_MM):
+        for scale in self.config.coarser:
+            truth = scan.truth(spacing) if scale < WHOLE_BAND_AT else thin_axes(spacing)
+            if scale > 1 and (len(truth) < 3 or max(spacing) * scale > self.config.coarsest_mm):
                 continue
             shape = _coarser_shape(geometry.shape_kji, scale)
             orders = truth_orders(truth, factors)
@@ -154,32 +176,35 @@ class TrainingSet:
         self.cases = [*self.cases, *cases]
         self.notes = [*self.notes, *(f"{scan.path}: {warning}" for warning in warnings)]
 
-    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), MTF (N, 3), all float32: the patches `share` of the step's batch."""
+    def batch(self, step: int, share: slice = ALL) -> Batch:
+        """The patches `share` of the step's batch."""
         numbers = range(self.config.batch)[share]
         patches = [self._patch(np.random.default_rng([self.config.seed, step, number])) for number in numbers]
-        lr, hr, mtf = (np.stack(part) for part in zip(*patches, strict=True))
-        return lr[:, None], hr[:, None], mtf.astype(np.float32)
+        lr, hr, mtf, noise = (np.stack(part) for part in zip(*patches, strict=True))
+        return Batch(lr[:, None], hr[:, None], mtf.astype(np.float32), noise.astype(np.float32))
 
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _patch(self, rng: np.random.Generator) -> Patch:
         config = self.config
         volume = self.volumes[rng.choice(len(self.volumes), p=self.weights)]
         way = volume.orders[rng.integers(len(volume.orders))]
-        draw = sample(config.degradation.kind, config.generator.factors, rng, config.degradation.noise)
+        draw = sample(config.degradation.kind, config.generator.factors, rng, config.degradation.noise, config.noise)
         blurs = [draw.degradation.blurs[way.index(axis)] for axis in range(3)]  # of the array's own axes
         factors = [config.generator.factors[way.index(axis)] for axis in range(3)]
         middle = volume.corners[rng.integers(len(volume.corners))] + rng.integers(0, _STRIDE, 3)
         start = []
         for n, f, at in zip(volume.array.shape, factors, middle, strict=True):
             start.append(int(np.clip(at // f - config.patch // 2, 0, n // f - config.patch)))
-        lr = degrade_patch(volume.array, blurs, factors, start, config.patch)
+        curve = other_contrast(rng) if config.other_contrast and rng.random() < config.other_contrast else None
+        lr = degrade_patch(volume.array, blurs, factors, start, config.patch, curve)
         hr = volume.array[tuple(slice(s * f, (s + config.patch) * f) for s, f in zip(start, factors, strict=True))]
+        hr = hr if curve is None else curve(hr)
         lr, hr = _bias(draw, volume.array.shape, factors, start, lr, hr)
         lr, hr = lr.transpose(way), hr.transpose(way)
         flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3))
-        gain = float(rng.uniform(0.8, 1.2))
+        gain = float(rng.uniform(1 - config.gain_spread, 1 + config.gain_spread))
         lr = np.ascontiguousarray(draw.add_noise(np.asarray(lr[flips] * gain, np.float32), rng))
-        return lr, np.ascontiguousarray(hr[flips] * np.float32(gain)), self._told(np.array(draw.degradation.mtf), rng)
+        hr = np.ascontiguousarray(hr[flips] * np.float32(gain))
+        return Patch(lr, hr, self._told(np.array(draw.degradation.mtf), rng), self._told_noise(draw.noise, rng))
 
     def _told(self, mtf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """What the network is told: sometimes nothing, else the blur's MTF with the error an estimate has, mostly common to the axes."""
@@ -187,7 +212,15 @@ class TrainingSet:
         told = np.clip(mtf + rng.normal(0, spread) + rng.normal(0, spread / 2, 3), 0, 1)
         return np.full(3, UNKNOWN_MTF) if unknown else told
 
-    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _told_noise(self, level: float, rng: np.random.Generator) -> float:
+        """What the network is told: sometimes nothing, else the noise's standard deviation with the error that an estimate has."""
+        if not self.config.generator.noise_aware:
+            return UNKNOWN_NOISE
+        noise = self.config.noise
+        unknown, error, floor = rng.random() < noise.unknown, rng.normal(0, noise.error), abs(rng.normal(0, noise.floor))
+        return UNKNOWN_NOISE if unknown else max(0.0, level * (1 + error) + floor)
+
+    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[Batch]:
         """Batches start ... stop - 1, two ahead, made in a thread of their own; an error in it is raised here."""
         ready: queue.Queue = queue.Queue(maxsize=2)
         ended = threading.Event()
@@ -226,16 +259,32 @@ def cases_of(scan: Scan, config: TrainConfig) -> tuple[list[Case], list[str]]:
     middle = tuple(slice(max(0, (n - box) // 2), max(0, (n - box) // 2) + box) for n in volume.array.shape)
     array = volume.array[middle].copy()  # the rest of the scan need not be kept
     kinds = DEGRADATIONS if kind == "random" else (kind,)
-    return [Case.make(scan.name, array, factors, name) for name in kinds], warnings
+    return [Case.make(scan.name, array, factors, name, noise) for noise in config.validation_noise for name in kinds], warnings
 
 
-def degrade_patch(array: np.ndarray, blurs: list[AxisBlur], factors: list[int], start: list[int], patch: int) -> np.ndarray:
-    """The LR patch at `start`, exactly as it would be cut from the degraded whole volume, at a fraction of the work."""
+def other_contrast(rng: np.random.Generator) -> Curve:
+    """A curve from intensity to intensity that keeps air at 0: mostly a gamma of 0.6 to 1.7, sometimes bright tissue made dark."""
+    gamma, inverted = float(np.exp(rng.uniform(-0.5, 0.5))), rng.random() < 0.3
+
+    def curve(array: np.ndarray) -> np.ndarray:
+        power = np.clip(array, 0, 2) ** np.float32(gamma)
+        return np.asarray(np.clip(array / 0.3, 0, 1) * np.clip(1.1 - power, 0, None) if inverted else power, np.float32)
+
+    return curve
+
+
+def degrade_patch(
+    array: np.ndarray, blurs: list[AxisBlur], factors: list[int], start: list[int], patch: int, curve: Curve | None = None
+) -> np.ndarray:
+    """The LR patch at `start`, exactly as it would be cut from the degraded whole volume, at a fraction of the work.
+
+    `curve`, if given, changes the intensities of `array` first.
+    """
     rows = [blur.matrix(n, f)[s : s + patch] for n, blur, f, s in zip(array.shape, blurs, factors, start, strict=True)]
-    return through(array, rows, 1e-7)
+    return through(array, rows, 1e-7, curve)
 
 
-def through(array: np.ndarray, rows: list[np.ndarray], least: float) -> np.ndarray:
+def through(array: np.ndarray, rows: list[np.ndarray], least: float, curve: Curve | None = None) -> np.ndarray:
     """One matrix an axis applied to (K, J, I), only to what they need of it (weights above `least`); the one that shrinks most first."""
     work = []
     for axis, matrix in enumerate(rows):
@@ -243,6 +292,7 @@ def through(array: np.ndarray, rows: list[np.ndarray], least: float) -> np.ndarr
         first, last = columns[0], columns[-1] + 1
         work.append((len(matrix) / (last - first), axis, slice(first, last), np.asarray(matrix[:, first:last], np.float32)))
     array = array[tuple(part for _, _, part, _ in work)]
+    array = array if curve is None else curve(array)
     for _, axis, _, matrix in sorted(work, key=lambda item: item[:2]):
         array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
     return array

@@ -24,6 +24,8 @@ TAGS = {  # of a step's figures, in TensorBoard
     "loss": "loss/generator",
     "content": "loss/content",
     "gradient_difference": "loss/gradient_difference",
+    "spectrum": "loss/spectrum",
+    "lattice": "loss/lattice",
     "adversarial": "loss/adversarial",
     "d_loss": "loss/discriminator",
     "r1": "loss/r1",

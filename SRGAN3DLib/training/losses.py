@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import Content
+from SRGAN3DLib.contract.configs import Content, Factors
 from SRGAN3DLib.contract.errors import JobError
 
+BANDS = ((0.5, 0.75), (0.75, 1.0), (1.0, 1.8))
+FLOOR = 1e-3  # of a band's power: an empty patch has no spectrum to match
+LATTICE_REACH = 10
+LATTICE_UNIT = 0.001  # of bright tissue
 CHARBONNIER_EPSILON = 0.05  # of bright tissue: quadratic within the noise, linear at edges
 
 
@@ -40,6 +44,45 @@ def content_loss(kind: Content, sr: Tensor, hr: Tensor) -> Tensor:
         e = CHARBONNIER_EPSILON
         return torch.sqrt((sr - hr).square() + e * e).mean() - e
     raise JobError(f"content loss {kind!r}: choose from {', '.join(get_args(Content))}")
+
+
+def spectrum_loss(sr: Tensor, hr: Tensor) -> Tensor:
+    """How far the amplitude of SR in the bands above half of Nyquist is from HR's: mean over patches and bands of (ratio - 1)^2.
+
+    Under a Hann window, as the protocol's sharpness; the bands are `BANDS` (radius in units of Nyquist).
+    """
+    window = sr.new_ones(())
+    radius = sr.new_zeros(())
+    for axis, n in zip((-3, -2, -1), sr.shape[2:], strict=True):
+        shape = [n if a == axis else 1 for a in (-3, -2, -1)]
+        window = window * torch.hann_window(n, device=sr.device).reshape(shape)
+        frequency = torch.fft.rfftfreq(n) if axis == -1 else torch.fft.fftfreq(n)
+        radius = radius + (2 * frequency.to(sr.device)).square().reshape([-1 if a == axis else 1 for a in (-3, -2, -1)])
+    power = [torch.fft.rfftn((x - x.mean(dim=(2, 3, 4), keepdim=True)) * window, dim=(2, 3, 4)).abs().square() for x in (sr, hr)]
+    terms = []
+    for low, high in BANDS:
+        inside = (radius > low**2) & (radius <= high**2)
+        made, true = ((p * inside).sum(dim=(2, 3, 4)) for p in power)
+        terms.append(((made + FLOOR).sqrt() / (true + FLOOR).sqrt() - 1).square().mean())
+    return torch.stack(terms).mean()
+
+
+def lattice_loss(sr: Tensor, hr: Tensor, factors: Factors) -> Tensor:
+    """The pattern that repeats with the coarse grid: variance, over the voxels of a cell, of the local mean of SR - HR.
+
+    In units of `LATTICE_UNIT` squared. Local: over 10 coarse voxels along each axis, so that what cannot be foreseen averages out.
+    """
+    phases = phases_of_cells(sr - hr, factors)
+    local = F.avg_pool3d(phases, [min(LATTICE_REACH, n) for n in phases.shape[2:]], stride=5)
+    return local.var(dim=1, unbiased=False).mean() / LATTICE_UNIT**2
+
+
+def phases_of_cells(x: Tensor, factors: Factors) -> Tensor:
+    """(N, 1, fK K, fJ J, fI I) -> (N, fK fJ fI, K, J, I): the voxels of each coarse cell as channels."""
+    n, _, k, j, i = x.shape
+    fk, fj, fi = factors
+    x = x.reshape(n, k // fk, fk, j // fj, fj, i // fi, fi).permute(0, 2, 4, 6, 1, 3, 5)
+    return x.reshape(n, fk * fj * fi, k // fk, j // fj, i // fi)
 
 
 def gradient_difference_loss(sr: Tensor, hr: Tensor) -> Tensor:

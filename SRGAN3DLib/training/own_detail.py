@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from SRGAN3DLib.contract.configs import GeneratorConfig
-from SRGAN3DLib.networks.generator import with_blur
+from SRGAN3DLib.networks.generator import Conditions, with_conditions
 from SRGAN3DLib.physics.back_projection import give_back
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.interpolation import interpolate
@@ -38,7 +38,7 @@ def model_of(network: nn.Module, config: GeneratorConfig, slices: Slices, device
     @torch.no_grad()
     def run(lr: np.ndarray) -> np.ndarray:
         image = torch.from_numpy(lr)[None, None].to(device)
-        sr = network(with_blur(image, operator.mtf) if config.blur_aware else image).float()[0, 0].cpu().numpy()
+        sr = network(with_conditions(image, config, Conditions(operator.mtf))).float()[0, 0].cpu().numpy()
         result = np.ascontiguousarray(sr)
         if config.blur_aware:
             give_back(lr, result, operator)

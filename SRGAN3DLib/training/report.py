@@ -55,6 +55,7 @@ def _what(config: TrainConfig, steps: list[dict[str, Any]]) -> list[str]:
         "",
         f"- generator: {g.features} features, {g.blocks} blocks, norm {g.norm}, {g.upsampling}"
         + (", told the blur" if g.blur_aware else "")
+        + (", told the noise" if g.noise_aware else "")
         + (", predicts the difference to interpolation" if g.interpolation_residual else ""),
         f"- content stage: {config.steps} steps, {config.content}, rate {config.learning_rate:g}; "
         f"batch {config.batch} of {config.patch}^3 LR voxels, EMA {config.ema:g}, gradients clipped at {config.gradient_clip:g}",
@@ -188,9 +189,9 @@ def _pictures(run: Path, config: TrainConfig) -> list[str]:
     try:
         for case in _first_cases(run, config):
             images = {case.best_interpolation: interpolate(case.lr, case.factors, case.best_interpolation)}
-            images |= {name: super_resolve(network, case, config.generator.blur_aware) for name, network in networks.items()}
+            images |= {name: super_resolve(network, case, config.generator) for name, network in networks.items()}
             captions = {name: f"{case.best_psnr + case.gain(image):.2f} dB" for name, image in images.items()}
-            name = f"validation_{case.degradation}.png"
+            name = f"validation_{case.condition.replace(' ', '').replace('%', '')}.png"
             comparison(run / name, f"{case.name}, {case.degradation}", {**images, "HR": case.hr}, case.lr, case.factors, captions)
             _shrink(run / name)
             lines += [f"![{case.name} under {case.degradation}]({name})", ""]
@@ -202,9 +203,9 @@ def _pictures(run: Path, config: TrainConfig) -> list[str]:
 def _first_cases(run: Path, config: TrainConfig) -> Iterator[Case]:
     seen = set()
     for case in validation_cases(config, run):
-        if case.degradation in seen:  # the next scan begins
+        if case.condition in seen:  # the next scan begins
             return
-        seen.add(case.degradation)
+        seen.add(case.condition)
         yield case
 
 

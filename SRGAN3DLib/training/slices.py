@@ -11,18 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from SRGAN3DLib.contract.configs import LARGEST_FACTOR, UNKNOWN_MTF, Factors, TrainConfig
+from SRGAN3DLib.contract.configs import LARGEST_FACTOR, UNKNOWN_MTF, UNKNOWN_NOISE, Factors, TrainConfig
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, AxisBlur
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.volumes.scans import Scan, truth_orders
 from SRGAN3DLib.volumes.volume import Volume
 
-from .datasets import FOREGROUND, TrainingSet, TrainingVolume, through
+from .datasets import FOREGROUND, Patch, TrainingSet, TrainingVolume, through
 
 ISOTROPIC = 1.25  # slices no thicker than this, in in-plane voxels, hold nothing to learn from
 LARGEST_PATCH, SMALLEST_PATCH = 20, 6
 WIDTH_JITTER = 0.1  # of the slice profile: its width is never known exactly
+ANY_NOISE = 0.05  # of bright tissue: the scan's noise is always the same, so what a network is told of it must not matter
 TRIES = 30  # to find a place for a patch beside the block that is kept apart
 
 
@@ -149,7 +150,7 @@ class SlicePatches(TrainingSet):
     def array(self) -> np.ndarray:
         return self.volumes[0].array
 
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _patch(self, rng: np.random.Generator) -> Patch:
         volume, slices, p = self.volumes[0], self.slices, self.config.patch
         order = volume.orders[rng.integers(len(volume.orders))]
         degraded = order[0]
@@ -162,7 +163,7 @@ class SlicePatches(TrainingSet):
         low[degraded], high[degraded] = coarse[at : at + p] @ fine, fine[at * slices.factor : (at + p) * slices.factor]
         flips = tuple(slice(None, None, -1 if rng.random() < 0.5 else 1) for _ in range(3))
         lr, hr = (np.ascontiguousarray(through(volume.array, rows, 1e-4).transpose(order)[flips]) for rows in (low, high))
-        return lr, hr, self._told(np.ones(3), rng)
+        return Patch(lr, hr, self._told(np.ones(3), rng), UNKNOWN_NOISE if rng.random() < 0.5 else ANY_NOISE * rng.random())
 
     def _place(self, degraded: int, coarse: int, rng: np.random.Generator) -> list[int]:
         """The first row along each array axis of a patch beside the block; along the `degraded` one it counts `coarse` rows."""

@@ -40,7 +40,7 @@ def save(trainer: Any) -> None:
             for index, slots in optimiser.state_dict()["state"].items():
                 tensors |= {f"{part}.{index}.{slot}": torch.as_tensor(t) for slot, t in slots.items()}
     facts = {"step": trainer.step, "best_gain": trainer.best_gain, "bad_steps": trainer.guard.bad, "recent_losses": trainer.guard.recent}
-    facts |= {"scaler": trainer.scaler.state_dict(), "validation_due": trainer.validation_due}
+    facts |= {"scaler": trainer.scaler.state_dict(), "validation_due": trainer.validation_due, "least_unlike": trainer.least_unlike}
     data = safetensors({name: t.detach().contiguous().cpu() for name, t in tensors.items()}, {"state": json.dumps(facts)})
     with whole_file(trainer.run / STATE) as path:
         path.write_bytes(data)
@@ -81,6 +81,7 @@ def load(trainer: Any) -> bool:
     except _ERRORS as error:
         raise _damaged(path, error) from None
     trainer.step, trainer.best_gain, trainer.validation_due = facts["step"], facts["best_gain"], facts["validation_due"]
+    trainer.least_unlike = facts["least_unlike"]
     trainer.guard.bad, trainer.guard.recent = facts["bad_steps"], facts["recent_losses"]
     return True
 
@@ -98,6 +99,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
             "recent_losses": {name: [_finite(value) for value in recent[name]][-SPAN:] for name in FLOORS if name in recent},
             "scaler": {name: _finite(value) for name, value in facts.get("scaler", {}).items()},
             "validation_due": _truth(facts.get("validation_due", False)),
+            "least_unlike": math.inf if facts.get("least_unlike", math.inf) == math.inf else _finite(facts["least_unlike"]),
         }
     except _ERRORS as error:
         raise _damaged(path, error) from None

@@ -2,7 +2,7 @@
 
 RUN/config.json the configuration · metrics.jsonl one line a step · validation.jsonl · tensorboard/ the same to look at ·
 state.safetensors everything that a resume needs (both networks, both optimisers, EMA, step; batches and schedules are functions of
-seed and step) · model.safetensors the content stage's best validated EMA generator · model-sharp.safetensors the EMA generator after
+seed and step) · model.safetensors the content stage's best validated EMA generator · model-sharp.safetensors the EMA generator of
 the GAN stage · report.md what came of it. Under `torchrun` the ranks share every batch, and the first of them writes.
 """
 
@@ -30,22 +30,22 @@ from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.inference.devices import choose
 from SRGAN3DLib.inference.tiling import is_out_of_memory
 from SRGAN3DLib.networks.checkpoint import Checkpoint
-from SRGAN3DLib.networks.discriminator import Discriminator
-from SRGAN3DLib.networks.generator import Generator, with_blur
+from SRGAN3DLib.networks.generator import Conditions, Generator, with_conditions
+from SRGAN3DLib.networks.patch_discriminator import make_discriminator, seen_beside
 from SRGAN3DLib.volumes.files import make_folder, write_text
 
 from . import state as training_state
-from .datasets import TrainingSet
+from .datasets import Batch, TrainingSet
 from .log import TrainingLog
 from .loss_guard import TOLERATED, LossGuard
-from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss, r1_penalty
+from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss, lattice_loss, r1_penalty, spectrum_loss
 from .rank_norm import over_ranks
 from .ranks import Ranks
 from .report import write_report
 from .resume import continued
 from .run_folder import CONFIG, STATE
 from .run_lock import RunLock, check_free
-from .validation import score, summary, super_resolve
+from .validation import score, summary, super_resolve, unlikeness
 
 WARM_UP = 300
 CITATION = "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440"
@@ -90,8 +90,9 @@ class Trainer:
         self._make_networks()
         self.guard = LossGuard()
         self.log: TrainingLog | None = None
-        self.step, self.saved, self.best_gain = 0, 0, -math.inf
+        self.step, self.saved, self.best_gain, self.least_unlike = 0, 0, -math.inf, math.inf
         self.validation_due = False  # the last step was interrupted before its validation
+        self.beside: Tensor | None = None  # what a conditional D sees beside an image, in this step
         self.total = config.steps + config.gan_steps
 
     def _make_networks(self) -> None:
@@ -103,7 +104,7 @@ class Trainer:
             self.report(Log(f"started from {config.init}" + (f"; new: {', '.join(fresh)}" if fresh else "")))
         self.ema = self._place(Generator(config.generator)).eval()
         self.ema.load_state_dict(self.generator.state_dict())
-        self.discriminator = self._place(Discriminator(config.discriminator)) if config.gan_steps else None
+        self.discriminator = self._place(make_discriminator(config.discriminator, config.generator)) if config.gan_steps else None
         self.g_optimiser = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate)
         self.d_optimiser = None
         if self.discriminator is not None:
@@ -178,8 +179,6 @@ class Trainer:
             self.validation_due = True
             self.validate(cancelled)
             self.validation_due = False
-        if self.step == self.total and config.gan_steps and self.ranks.first:
-            self.export("model-sharp.safetensors", {})
         if last or (self.step % config.save_every == 0 and not self.guard.bad):  # never save what may be spoilt
             self._save()
 
@@ -193,18 +192,20 @@ class Trainer:
         return "content" if self.step <= self.config.steps else "GAN"
 
     # ------------------------------------------------------------ one step
-    def train_step(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
+    def train_step(self, batch: Batch) -> dict[str, float]:
         """One update of G (and of D in the GAN stage) on one batch; a step that `LossGuard` finds bad changes nothing.
 
         Both gradients are taken before either network moves. Figures are means over the batch of all ranks.
         """
-        lr, hr, mtf = (torch.from_numpy(part).to(self.device) for part in batch)
+        lr, hr, mtf, noise = (torch.from_numpy(part).to(self.device) for part in batch)
         lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
         adversarial = self.step >= self.config.steps
         self._set_rates(adversarial)
         buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
+        told = with_conditions(lr, self.config.generator, Conditions(mtf, noise))
         with self._autocast():
-            sr = self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float()
+            sr = self.generator(told).float()
+        self.beside = seen_beside(told, self.config.generator) if adversarial and self.config.discriminator.conditional else None
         figures = self._losses(sr, hr, adversarial)
         updates = [(self.generator, self.g_optimiser, "")]
         if adversarial and self.d_optimiser is not None:
@@ -233,11 +234,17 @@ class Trainer:
         if config.gradient_difference_weight:
             figures["gradient_difference"] = gradient_difference_loss(sr, hr)
             loss = loss + config.gradient_difference_weight * figures["gradient_difference"]
+        if adversarial and config.spectrum_weight:
+            figures["spectrum"] = spectrum_loss(sr, hr)
+            loss = loss + config.spectrum_weight * figures["spectrum"]
+        if adversarial and config.lattice_weight:
+            figures["lattice"] = lattice_loss(sr, hr, config.generator.factors)
+            loss = loss + config.lattice_weight * figures["lattice"]
         gradient = torch.autograd.grad(self.scaler.scale(loss), sr)[0]  # at G's output, where the two terms can be compared
         if adversarial:
             assert self.discriminator is not None
             with self._autocast():  # one pass: batch norm of each alone would take away the very difference that D is to see
-                real, fake = self.discriminator(torch.cat([hr, sr])).float().chunk(2)
+                real, fake = self.discriminator(torch.cat([self._judged(hr), self._judged(sr)])).float().chunk(2)
             figures["adversarial"] = config.adversarial_weight * adversarial_loss(fake)
             pull = torch.autograd.grad(self.scaler.scale(figures["adversarial"]), sr, retain_graph=True)[0]
             figures |= {"content_pull": gradient.square().mean(), "adversarial_pull": pull.square().mean()}
@@ -247,6 +254,10 @@ class Trainer:
         sr.backward(gradient)
         return {**figures, "loss": loss}
 
+    def _judged(self, image: Tensor) -> Tensor:
+        """What D sees of an image: it, and, if D is conditional, what it was made from."""
+        return image if self.beside is None else torch.cat([image, self.beside.to(image)], dim=1)
+
     def _discriminator_losses(self, real: Tensor, fake: Tensor, hr: Tensor) -> dict[str, Tensor]:
         """Equation (1) of D's outputs for HR and SR, and R1 where it is due; leaves its gradient in D, and none in G."""
         config = self.config
@@ -254,8 +265,8 @@ class Trainer:
         loss = discriminator_loss(real, fake, config.label_smoothing)
         figures = {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
         if config.r1_weight and self.step % config.r1_every == 0:
-            hr = hr.clone().requires_grad_()
-            figures["r1"] = r1_penalty(self.discriminator(hr), hr)  # in fp32: a squared gradient is small
+            seen = self._judged(hr).clone().requires_grad_()
+            figures["r1"] = r1_penalty(self.discriminator(seen), seen)  # in fp32: a squared gradient is small
             loss = loss + 0.5 * config.r1_weight * config.r1_every * figures["r1"]
         self.d_optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward(inputs=list(self.discriminator.parameters()))
@@ -323,7 +334,7 @@ class Trainer:
             if self.ranks.world == 1 and cancelled():
                 self._stop()
             with self._autocast():
-                sr = super_resolve(self.ema, case, self.config.generator.blur_aware, self.device)
+                sr = super_resolve(self.ema, case, self.config.generator, self.device)
             rows.append(score(case, sr, truth))
             shown = (case, sr) if shown is None else shown
         means = summary(self.ranks.gather(rows))
@@ -339,6 +350,9 @@ class Trainer:
         if self.step <= self.config.steps and mean >= self.best_gain:
             self.best_gain = mean if gains else -math.inf
             self.export("model.safetensors", row)
+        if self.step > self.config.steps and (unlike := unlikeness(means)) <= self.least_unlike:
+            self.least_unlike = unlike if gains else math.inf
+            self.export("model-sharp.safetensors", {**row, "unlikeness": unlike} if gains else {})
 
     def export(self, name: str, metrics: dict[str, Any]) -> None:
         """The EMA generator as an ordinary checkpoint in RUN."""

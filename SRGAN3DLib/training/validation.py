@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from SRGAN3DLib.contract.configs import TrainConfig
-from SRGAN3DLib.evaluation.metrics import all_metrics, sharpness
+from SRGAN3DLib.contract.configs import GeneratorConfig, TrainConfig
+from SRGAN3DLib.evaluation.metrics import all_metrics, phase_pattern, sharpness
 from SRGAN3DLib.evaluation.scoring import Case
-from SRGAN3DLib.networks.generator import with_blur
+from SRGAN3DLib.networks.generator import Conditions, with_conditions
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.volumes.scans import find_scans
@@ -22,7 +22,8 @@ from .datasets import cases_of
 from .split import NAME as SPLIT
 from .split import read_split
 
-FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the last two measure sharpness; the truth has 1
+FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio", "phase_pattern")  # the ratios: sharpness, the truth's is 1
+PATTERN_SEEN_FROM = 0.0006  # of the range: the phase pattern that a sharp model may have
 
 
 def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
@@ -35,12 +36,12 @@ def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
 
 
 @torch.no_grad()
-def super_resolve(network: nn.Module, case: Case, blur_aware: bool, device: torch.device | str = "cpu") -> np.ndarray:
-    """The generator's answer to a case, (K, J, I) on the grid of its truth; a network that can be told the blur is told it rightly."""
+def super_resolve(network: nn.Module, case: Case, config: GeneratorConfig, device: torch.device | str = "cpu") -> np.ndarray:
+    """The generator's answer to a case, (K, J, I) on the grid of its truth; it is told the true blur and noise, as far as it listens."""
     scale = IntensityScale.fit(case.lr)
     lr = torch.from_numpy(np.asarray(scale.apply(case.lr), np.float32))[None, None].to(device)
-    if blur_aware:
-        lr = with_blur(lr, Degradation.named(case.degradation, case.factors).mtf)
+    mtf = Degradation.named(case.degradation, case.factors).mtf
+    lr = with_conditions(lr, config, Conditions(mtf, case.sigma / scale.gain))
     sr = network(lr.contiguous(memory_format=torch.channels_last_3d)).float()
     return scale.undo(sr[0, 0].cpu().numpy())
 
@@ -49,8 +50,9 @@ def score(case: Case, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]
     """One row of figures. `truth` is the sharpness of the case's truth, as `metrics.sharpness` gives it."""
     metrics, sharp = all_metrics(case.hr, sr, case.mask, case.data_range), sharpness(sr, case.mask, case.data_range)
     ratios = {f"{name}_ratio": value / truth[name] if truth[name] else 0.0 for name, value in sharp.items()}
+    ratios["phase_pattern"] = phase_pattern(case.hr, sr, case.mask, case.data_range, case.factors)
     gain = metrics["psnr"] - case.best_psnr
-    return {"scan": case.name, "degradation": case.degradation, "gain": gain, "psnr": metrics["psnr"], "ssim": metrics["ssim"], **ratios}
+    return {"scan": case.name, "degradation": case.condition, "gain": gain, "psnr": metrics["psnr"], "ssim": metrics["ssim"], **ratios}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,3 +60,17 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = sorted({row["degradation"] for row in rows})
     means = {f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind])) for kind in kinds for f in FIGURES}
     return {**means, "gains": {f"{row['scan']} {row['degradation']}": round(row["gain"], 3) for row in rows}}
+
+
+def unlikeness(means: dict[str, Any]) -> float:
+    """How far a sharp model's clean results are from looking like the truth: spectrum, gradient and lattice together; 0 is alike.
+
+    `means` is a row of `summary`. Without validation cases: 0.
+    """
+    kinds = [name[5:] for name in means if name.startswith("gain_") and "noise" not in name]
+    terms = []
+    for kind in kinds:
+        ratios = [max(means[f"{name}_ratio_{kind}"], 1e-3) for name in ("high_band", "gradient")]
+        beyond = max(0.0, means[f"phase_pattern_{kind}"] / PATTERN_SEEN_FROM - 1)
+        terms.append(float(np.abs(np.log(ratios)).sum()) + beyond)
+    return float(np.mean(terms)) if terms else 0.0

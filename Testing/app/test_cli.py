@@ -20,7 +20,7 @@ from grids import FINE, LEFT_HANDED, OBLIQUE, SHEARED
 
 from SRGAN3DLib.app.cli import main
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json
+from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json, training_preset
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.generator import Generator
 from SRGAN3DLib.volumes.volume import Volume
@@ -84,7 +84,7 @@ def test_json_says_what_was_asked_and_done(small_head: np.ndarray, model: str, t
     options = ["--model", model, "--blur", "kspace", "--device", "cpu", "--precision", "fp32", "--json", "--quiet"]
     assert main(["super-resolve", str(source), str(target), *options]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert info["asked"] == {"device": "cpu", "precision": "fp32", "memory_limit": None, "blur": "kspace"}
+    assert info["asked"] == {"device": "cpu", "precision": "fp32", "memory_limit": None, "blur": "kspace", "noise": "auto"}
     assert info["precision"] == "fp32" and info["blur"]["source"] == "given" and info["blur"]["mtf_kji"] == [1.0, 1.0, 1.0]
     assert info["factors_kji"] == [2, 2, 2] and len(info["model"]["sha256"]) == 64 and info["output"] == str(target)
 
@@ -238,6 +238,28 @@ def test_evaluate_writes_its_report(small_head: np.ndarray, model: str, tmp_path
     assert all(row["blur_told_wrongly"] for row in report["scans"]) and "told blur box, degraded by gaussian" in capsys.readouterr().err
 
 
+def test_evaluate_with_noise(small_head: np.ndarray, model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A row for each blur and noise; the same seed draws the same noise; what the model is told is told."""
+    scan = write_scan(tmp_path / "head.nii.gz", small_head, FINE)
+    command = ["evaluate", "--model", model, "--data", scan, "--degradation", "box", "--noise", "0,4%", "--out"]
+    assert main([*command, str(tmp_path / "one"), "--seed", "3", "--noise-told", "known"]) == 0
+    report = json.loads((tmp_path / "one" / "report.json").read_text())
+    clean, noisy = report["scans"]
+    assert (clean["noise_percent"], noisy["noise_percent"]) == (0, 4) and set(report["mean"]) == {"box", "box + 4 % noise"}
+    assert clean["noise"]["percent"] == 0 and 3 < noisy["noise"]["percent"] < 6 and noisy["noise"]["source"] == "given"
+    assert noisy["table"]["cubic"]["psnr"] < clean["table"]["cubic"]["psnr"] and noisy["table"]["smoothed"]["sigma"] > 0
+    assert "| head.nii.gz | box + 4 % noise |" in (tmp_path / "one" / "report.md").read_text()
+    assert (tmp_path / "one" / "head_box_4noise.png").exists()
+    for seed, same in (("3", True), ("4", False)):
+        assert main([*command, str(tmp_path / seed), "--seed", seed, "--no-panels", "--quiet"]) == 0
+        again = json.loads((tmp_path / seed / "report.json").read_text())["scans"][1]
+        assert (again["table"]["cubic"] == noisy["table"]["cubic"]) is same and again["noise"]["source"] == "estimated"
+    capsys.readouterr()
+    for words in ("much", "0,60", ""):
+        assert main([*command[:-2], words, "--out", str(tmp_path / "none")]) == 2
+    assert "noise" in capsys.readouterr().err
+
+
 def test_a_slice_model_is_scored_along_a_true_axis(small_head: np.ndarray, tmp_path: Path) -> None:
     """K is thick: J takes its place, and the figures are those of the scan transposed beforehand."""
     model = untrained(tmp_path / "slices.safetensors", (2, 1, 1))
@@ -326,7 +348,7 @@ def test_every_rate_and_weight_of_training_has_an_option() -> None:
     assert (config.generator.features, config.generator.blocks, config.precision) == (40, 10, "fp16")
     assert config.discriminator == DiscriminatorConfig(features=32)
     plain = parser().parse_args(["train", "--data", "d", "--out", "o"])
-    assert plain.make(plain).config == TrainConfig("d", "o", generator=plain.make(plain).config.generator)
+    assert plain.make(plain).config == training_preset("fast", "d", "o")
 
 
 @pytest.mark.parametrize("words", ["--label-smoothing 0.6", "--r1-weight -1", "--unknown-blur 2", "--ema 1", "--gradient-clip 0"])

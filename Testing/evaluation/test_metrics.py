@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from SRGAN3DLib.evaluation.metrics import all_metrics, head_mask, psnr, sharpness, truth_range
+from SRGAN3DLib.evaluation.metrics import all_metrics, head_mask, phase_pattern, psnr, sharpness, truth_range
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.interpolation import interpolate
 
@@ -106,3 +106,18 @@ def test_the_referee_scores_alike(referee: ModuleType, shared_data: Path, name: 
         assert ours == pytest.approx(wanted, abs=1e-3)
         assert ours["psnr"] == pytest.approx(wanted["psnr"], abs=0.01) and 20 < ours["psnr"] < 60
         assert sharpness(sr, mask, data_range) == pytest.approx(referee.sharpness(sr.astype(float), mask, data_range), rel=1e-4)
+
+
+def test_the_phase_pattern_is_the_lattice_in_flat_tissue() -> None:
+    rng = np.random.default_rng(0)
+    hr = np.full((24, 24, 24), 100, np.float32)
+    hr[:, :, 12:] += rng.uniform(-30, 30, (24, 24, 12)).astype(np.float32)  # one half is not flat
+    mask = np.ones(hr.shape, bool)
+    assert phase_pattern(hr, hr, mask, 200.0, (2, 2, 2)) == pytest.approx(0, abs=1e-7)
+    lattice = hr.copy()
+    lattice[::2, :, :] += 0.4
+    assert phase_pattern(hr, lattice, mask, 200.0, (2, 2, 2)) == pytest.approx(0.2 / 200, rel=1e-3)
+    lattice = hr.copy()
+    lattice[:, :, 12:] += 40 * (np.arange(12) % 2)  # where tissue is not flat, it does not count
+    assert phase_pattern(hr, lattice, mask, 200.0, (1, 2, 2)) < 1e-6
+    assert phase_pattern(hr, hr, np.zeros(hr.shape, bool), 200.0, (2, 2, 2)) == 0

@@ -68,27 +68,31 @@ def test_a_scan_too_thin_to_score(small_head: np.ndarray) -> None:
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
-    ("name", "kind", "factors"),
+    ("name", "kind", "factors", "noise"),
     [
-        ("ds000240-01_T1w", "gaussian", (2, 2, 2)),
-        ("fnndsc-adi_T1w", "box", (2, 2, 2)),
-        ("philips-elition_T1w", "kspace", (2, 2, 2)),
-        ("philips-elition_T1w", "gaussian", (3, 1, 2)),
+        ("ds000240-01_T1w", "gaussian", (2, 2, 2), 0.0),
+        ("fnndsc-adi_T1w", "box", (2, 2, 2), 4.0),
+        ("philips-elition_T1w", "kspace", (2, 2, 2), 8.0),
+        ("philips-elition_T1w", "gaussian", (3, 1, 2), 2.0),
     ],
 )
-def test_the_referee_reports_alike(referee: ModuleType, shared_data: Path, name: str, kind: str, factors: Factors) -> None:
+def test_the_referee_reports_alike(referee: ModuleType, shared_data: Path, name: str, kind: str, factors: Factors, noise: float) -> None:
     """A crop of odd sizes; the result to judge is a sharpened interpolation."""
     image = nib.load(shared_data / "validation" / "isotropic" / f"{name}.nii.gz")
     hr_ijk = np.asarray(image.dataobj[60:125, 60:133, 50:107], float)
-    case = Case.make(name, hr_ijk.T, factors, kind)
+    case = Case.make(name, hr_ijk.T, factors, kind, noise, seed=3)
     linear, cubic = (interpolate(case.lr, factors, baseline) for baseline in ("linear", "cubic"))
     sr = cubic + 0.7 * (cubic - linear)
     ours = case.report(sr)
     lr_ijk = referee.degrade(referee.crop_to_multiple(hr_ijk, factors[::-1]), factors[::-1], kind)
+    if noise:
+        lr_ijk = referee.rician(lr_ijk, noise / 100 * referee.robust_range(hr_ijk), 3)
     np.testing.assert_allclose(case.lr.T, lr_ijk, atol=1e-6 * case.data_range)
     wanted = referee.score(hr_ijk, lr_ijk, sr.T.astype(float), factors[::-1])
     assert ours["best_interpolation"] == wanted["best_interpolation"]
-    for row in (*KINDS, "result"):
+    assert ours["table"]["smoothed"]["sigma"] == wanted["table"]["smoothed"]["sigma"]
+    assert ours["psnr_gain_over_smoothed"] == pytest.approx(wanted["psnr_gain_over_smoothed"], abs=0.01)
+    for row in (*KINDS, "result", "smoothed"):
         assert ours["table"][row]["psnr"] == pytest.approx(wanted["table"][row]["psnr"], abs=0.01)
         for figure in ("ssim", "nrmse", "mae"):
             assert ours["table"][row][figure] == pytest.approx(wanted["table"][row][figure], abs=0.001)

@@ -18,7 +18,7 @@ from SRGAN3DLib.contract.jobs import SuperResolveJob
 from SRGAN3DLib.inference.blur_choice import parse_blur
 from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.networks.checkpoint import Checkpoint
-from SRGAN3DLib.networks.generator import Generator, with_blur
+from SRGAN3DLib.networks.generator import Conditions, Generator, with_conditions
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.volume import Volume
@@ -41,7 +41,7 @@ def test_equals_the_plain_network(small_head: np.ndarray, blur_aware: bool) -> N
     scale = IntensityScale.fit(small_head)
     lr = torch.from_numpy(scale.apply(small_head).astype(np.float32))[None, None]
     with torch.no_grad():
-        wanted = checkpoint.generator()(with_blur(lr, parse_blur("gaussian", (1, 1, 1))) if blur_aware else lr)
+        wanted = checkpoint.generator()(with_conditions(lr, checkpoint.header.generator, Conditions(parse_blur("gaussian", (1, 1, 1)))))
     difference = np.abs(scale.undo(wanted[0, 0].numpy()) - result.volume.array).max()
     assert difference < 1e-5 * np.ptp(small_head)
 
@@ -67,7 +67,7 @@ def test_geometry_and_info(small_head: np.ndarray) -> None:
     assert result.volume.array.shape == (40, 96, 132)
     assert result.volume.geometry.box_distance_mm(volume.geometry) < 1e-9
     assert result.info["blur"]["source"] == "estimated" and result.info["blur"]["mtf_kji"][0] == 1.0
-    assert result.info["asked"] == {"device": "cpu", "precision": "auto", "memory_limit": None, "blur": "auto"}
+    assert result.info["asked"] == {"device": "cpu", "precision": "auto", "memory_limit": None, "blur": "auto", "noise": "auto"}
     assert result.info["precision"] in ("fp32", "bf16") and result.info["fallbacks"] == []
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from lively import MTF, lively, plain
+from lively import TOLD, lively, plain
 
 from SRGAN3DLib.contract.configs import Factors, GeneratorConfig, preset
 from SRGAN3DLib.contract.errors import Cancelled, ResourceError
@@ -54,6 +54,7 @@ configs = st.builds(
     norm=st.sampled_from(("batch", "none")),
     upsampling=st.sampled_from(("resize-conv", "subpixel", "subpixel-nn")),
     blur_aware=st.booleans(),
+    noise_aware=st.booleans(),
     interpolation_residual=st.booleans(),
 )
 
@@ -75,7 +76,7 @@ def test_no_plan_changes_the_answer(config: GeneratorConfig, shape: Triple, part
     network.slab_voxels = slab
     plan = tiling.plan_of(network, shape, tiling._triple(min(p, n) for p, n in zip(parts, shape, strict=True)), tile)
     heard: list[tuple[float, float]] = []
-    found, info = tiling.run(network, image, mtf=MTF, scale=SCALE, forced=plan, on_progress=lambda *now: heard.append(now))
+    found, info = tiling.run(network, image, told=TOLD, scale=SCALE, forced=plan, on_progress=lambda *now: heard.append(now))
     assert_equal(found, whole(generator, image))
     assert info.pieces == len(plan.cores) and info.out_of_memory == []
     done, total = (list(column) for column in zip(*heard, strict=True))
@@ -90,7 +91,7 @@ def test_no_budget_changes_the_answer(config: GeneratorConfig, shape: Triple, sh
     generator, image = lively(config), noise(shape)
     network = CompiledGenerator(generator)
     plan = tiling.plan(network, shape, share * tiling.plan(network, shape, 1e12).scratch_bytes)
-    assert_equal(tiling.run(network, image, mtf=MTF, scale=SCALE, forced=plan)[0], whole(generator, image))
+    assert_equal(tiling.run(network, image, told=TOLD, scale=SCALE, forced=plan)[0], whole(generator, image))
 
 
 def test_thin_slabs_and_several_images() -> None:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from SRGAN3DLib.contract.checkpoint_header import METADATA_KEY, CheckpointHeader
 from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import CheckpointError, JobError
 from SRGAN3DLib.networks.checkpoint import Checkpoint
-from SRGAN3DLib.networks.generator import Generator
+from SRGAN3DLib.networks.generator import Conditions, Generator, with_conditions
 
 CONFIG = GeneratorConfig(features=4, blocks=1)
 
@@ -245,22 +246,47 @@ def test_blend_refuses() -> None:
 
 @pytest.mark.parametrize("upsampling", ["resize-conv", "subpixel", "subpixel-nn"])
 @pytest.mark.parametrize("factors", [(4, 1, 1), (1, 3, 2)])
-def test_transposed_does_the_same_to_a_transposed_array(upsampling: str, factors: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("noise_aware", [False, True])
+def test_transposed_does_the_same_to_a_transposed_array(upsampling: str, factors: tuple[int, int, int], noise_aware: bool) -> None:
     torch.manual_seed(0)
-    config = GeneratorConfig(factors, 4, 1, norm="none", upsampling=upsampling, blur_aware=True, interpolation_residual=True)  # type: ignore[arg-type]
+    told = {"blur_aware": True, "noise_aware": noise_aware}
+    config = GeneratorConfig(factors, 4, 1, norm="none", upsampling=upsampling, interpolation_residual=True, **told)  # type: ignore[arg-type]
     network = Generator(config)
     torch.nn.init.normal_(network.output.weight, std=0.1)
     for stage in network.stages:
         for parameter in stage.parameters():
             torch.nn.init.normal_(parameter, std=0.1)  # the start is alike over the phases, which would hide their order
     one = Checkpoint(CheckpointHeader("tiny", config), network.state_dict())
-    x, order = torch.randn(1, 4, 5, 6, 7), (2, 0, 1)
-    laid = x[:, [0, *(1 + a for a in order)]].permute(0, 1, *(2 + a for a in order))
+    x, order = torch.randn(1, config.channels, 5, 6, 7), (2, 0, 1)
+    laid = x[:, [0, *(1 + a for a in order), *range(4, config.channels)]].permute(0, 1, *(2 + a for a in order))
     turned = one.transposed(order)
     assert turned.header.generator.factors == tuple(factors[a] for a in order)
     with torch.no_grad():
         wanted = one.generator()(x).permute(0, 1, *(2 + a for a in order))
         assert torch.allclose(turned.generator()(laid), wanted, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("blur_aware", [False, True])
+def test_a_network_that_is_told_more_starts_as_the_same_function(blur_aware: bool) -> None:
+    """What the old network was not told begins with weights of zero; the rest is taken whole."""
+    torch.manual_seed(1)
+    old = Generator(GeneratorConfig(features=4, blocks=1, blur_aware=blur_aware)).eval()
+    checkpoint = Checkpoint(CheckpointHeader("old", old.config), old.state_dict())
+    new = Generator(replace(old.config, blur_aware=True, noise_aware=True)).eval()
+    assert checkpoint.start(new) == []
+    x = torch.randn(1, 1, 4, 5, 6)
+    for noise in (None, 0.0, 0.1):
+        told = Conditions((0.4, 0.6, 1.0), noise)
+        with torch.no_grad():
+            assert torch.allclose(new(with_conditions(x, new.config, told)), old(with_conditions(x, old.config, told)), atol=1e-6)
+
+
+def test_a_network_that_is_told_less_cannot_be_started() -> None:
+    config = GeneratorConfig(features=4, blocks=1, blur_aware=True, noise_aware=True)
+    one = Checkpoint(CheckpointHeader("told", config), Generator(config).state_dict())
+    for told in ({"blur_aware": False}, {"noise_aware": False}):
+        with pytest.raises(CheckpointError, match=r"first\.weight is \[4, 5, 3, 3, 3\], \[4, \d, 3, 3, 3\] is wanted"):
+            one.start(Generator(replace(config, **told)))
 
 
 def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 import torch
-from lively import MTF, lively, plain
+from lively import TOLD, lively, plain
 
 from SRGAN3DLib.contract.configs import Factors, GeneratorConfig, preset
 from SRGAN3DLib.networks.compiled import CompiledGenerator, onednn_takes, tail_halo, trunk_halo
-from SRGAN3DLib.networks.generator import Generator
+from SRGAN3DLib.networks.generator import Conditions, Generator
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -30,8 +30,8 @@ def test_equals_the_plain_generator(upsampling: str, factors: Factors) -> None:
 def test_equals_the_plain_presets(name: str) -> None:
     generator, image = lively(preset(name)), torch.rand(1, 1, 9, 10, 11)
     compiled = CompiledGenerator(generator)
-    assert relative(compiled(image, MTF), plain(generator, image)) < 5e-6
-    unknown = relative(compiled(image, None), plain(generator, image, None))
+    assert relative(compiled(image, TOLD), plain(generator, image)) < 5e-6
+    unknown = relative(compiled(image), plain(generator, image, Conditions()))
     assert unknown < 5e-6
 
 
@@ -39,7 +39,7 @@ def test_equals_the_plain_presets(name: str) -> None:
 def test_thin_volumes_and_several_images(shape: tuple[int, int, int]) -> None:
     config = GeneratorConfig(features=4, blocks=2, input_channels=2, interpolation_residual=True, blur_aware=True)
     generator, image = lively(config), torch.randn(1, 2, *shape)
-    assert relative(CompiledGenerator(generator)(image, MTF), plain(generator, image)) < 5e-6
+    assert relative(CompiledGenerator(generator)(image, TOLD), plain(generator, image)) < 5e-6
 
 
 @pytest.mark.parametrize("slab_voxels", [1, 60, 100])
@@ -81,7 +81,7 @@ def test_planes_beyond_what_is_kept_are_left_out() -> None:
     compiled, heard = CompiledGenerator(generator), list[float]()
     compiled.slab_voxels = 40
     whole = compiled.trunk(image).clone()
-    kept = compiled.trunk(image, None, (8, 11), heard.append)
+    kept = compiled.trunk(image, TOLD, (8, 11), heard.append)
     assert torch.equal(kept[:, :, 8:11], whole[:, :, 8:11])
     assert heard == sorted(heard) and heard[-1] == 1
 
@@ -96,7 +96,7 @@ def test_a_tick_may_stop_the_trunk() -> None:
 
 def test_bf16_stays_near() -> None:
     generator, image = lively(preset("fast")), torch.rand(1, 1, 12, 12, 12)
-    found = CompiledGenerator(generator, torch.bfloat16)(image, MTF)
+    found = CompiledGenerator(generator, torch.bfloat16)(image, TOLD)
     assert found.dtype == torch.float32 and relative(found, plain(generator, image)) < 0.02
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, DiscriminatorConfig, Factors, GeneratorConfig, preset
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, DiscriminatorConfig, Factors, GeneratorConfig, preset
 from SRGAN3DLib.networks.discriminator import Discriminator
-from SRGAN3DLib.networks.generator import STAGES, Generator, replicate, shuffle, trilinear, with_blur
+from SRGAN3DLib.networks.generator import NOISE_UNIT, STAGES, Conditions, Generator, replicate, shuffle, trilinear, with_conditions
 from SRGAN3DLib.training.losses import adversarial_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,15 +50,15 @@ def test_parameter_counts(upsampling: str, factor: int, features: int, blocks: i
 
 def test_parameter_counts_of_the_presets() -> None:
     assert on_meta(preset("paper")) == 529_377
-    fast = 417_209 - 2 * 32 * 14 + 3 * 32 * 27  # without 14 batch norms, with three more input channels
-    assert on_meta(preset("fast")) == fast == 418_905
-    assert on_meta(preset("large")) == 981_801
+    fast = 417_209 - 2 * 32 * 14 + 4 * 32 * 27  # without 14 batch norms, with four more input channels
+    assert on_meta(preset("fast")) == fast == 419_769
+    assert on_meta(preset("large")) == 982_881
 
 
 @pytest.mark.parametrize("factors", [(2, 2, 2), (4, 4, 4), (1, 1, 5)])
 def test_the_large_preset_is_a_file_below_4_mb(factors: Factors) -> None:
-    """Four bytes a parameter, and 15 kB for the header."""
-    assert 4 * on_meta(preset("large", factors)) + 15_000 < 4_000_000
+    """Four bytes a parameter, and 12 kB for the header."""
+    assert 4 * on_meta(preset("large", factors)) + 12_000 < 4_000_000
 
 
 def test_the_trunk_adds_up() -> None:
@@ -109,7 +109,7 @@ def test_the_interpolation_residual_begins_as_trilinear(norm: str) -> None:
     network = Generator(GeneratorConfig(features=4, blocks=1, norm=norm, blur_aware=True, interpolation_residual=True)).eval()  # type: ignore[arg-type]
     x = torch.randn(1, 1, 4, 5, 6)
     with torch.no_grad():
-        assert torch.equal(network(with_blur(x, None)), trilinear(x, (2, 2, 2)))
+        assert torch.equal(network(with_conditions(x, network.config)), trilinear(x, (2, 2, 2)))
 
 
 def test_trilinear_by_hand() -> None:
@@ -195,17 +195,32 @@ def test_no_checkerboard_at_the_start(upsampling: str, factors: Factors) -> None
     assert float(y.max() - y.min()) > 1e-4  # the border does show: the network is not dead
 
 
-# ---------------------------------------------------------------- told the blur
-def test_with_blur_appends_constant_channels() -> None:
+# ---------------------------------------------------------------- told the blur and the noise
+BLUR, NOISE, BOTH = GeneratorConfig(blur_aware=True), GeneratorConfig(noise_aware=True), GeneratorConfig(blur_aware=True, noise_aware=True)
+
+
+def test_the_blur_is_three_constant_channels() -> None:
     x = torch.randn(2, 1, 2, 3, 4)
-    y = with_blur(x, (0.4, 0.6, 1.0))
+    y = with_conditions(x, BLUR, Conditions((0.4, 0.6, 1.0)))
     assert y.shape == (2, 4, 2, 3, 4) and torch.equal(y[:, :1], x)
     for channel, value in enumerate((0.4, 0.6, 1.0), start=1):
         assert (y[:, channel] == torch.tensor(value)).all()
-    each = with_blur(x, torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]))
+    each = with_conditions(x, BLUR, Conditions(torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])))
     assert each[1, 1:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.5, 0.6]) and each[0, 3, 1, 2, 3].item() == pytest.approx(0.3)
-    assert (with_blur(x, None)[:, 1:] == UNKNOWN_MTF).all()
-    assert with_blur(x.half(), (0.4, 0.6, 1.0)).dtype == torch.float16
+    assert (with_conditions(x, BLUR)[:, 1:] == UNKNOWN_MTF).all()
+    assert with_conditions(x.half(), BLUR, Conditions((0.4, 0.6, 1.0))).dtype == torch.float16
+
+
+def test_the_noise_is_the_last_channel() -> None:
+    x = torch.randn(2, 1, 2, 3, 4)
+    both = with_conditions(x, BOTH, Conditions((0.4, 0.6, 1.0), 0.05))
+    assert both.shape == (2, 5, 2, 3, 4) and torch.equal(both[:, :4], with_conditions(x, BLUR, Conditions((0.4, 0.6, 1.0), 0.05)))
+    assert both[:, 4].unique().item() == pytest.approx(0.05 / NOISE_UNIT)
+    alone = with_conditions(x, NOISE, Conditions(noise=torch.tensor([0.0, 0.08])))
+    assert alone.shape == (2, 2, 2, 3, 4) and alone[1, 1, 1, 1, 1].item() == pytest.approx(0.8) and (alone[0, 1] == 0).all()
+    unknown = with_conditions(x, BOTH)
+    assert unknown[:, 4].unique().item() == pytest.approx(UNKNOWN_NOISE / NOISE_UNIT)
+    assert torch.equal(with_conditions(x, GeneratorConfig(), Conditions((0.4, 0.6, 1.0), 0.05)), x)  # a network that is told nothing
 
 
 # ---------------------------------------------------------------- the discriminator

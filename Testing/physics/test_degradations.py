@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from SRGAN3DLib.contract.configs import NoiseConfig
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.physics.degradations import AxisBlur, Degradation, Draw, sample
 
@@ -275,6 +276,35 @@ def test_noise_is_rician() -> None:
     assert Draw(draw.degradation).add_noise(quiet, rng) is quiet
     same = [draw.add_noise(quiet, np.random.default_rng(5)) for _ in range(2)]
     np.testing.assert_array_equal(*same)
+
+
+def test_noise_of_a_reconstruction_is_correlated() -> None:
+    """Smoothed or zero-filled noise keeps its standard deviation and loses its high frequencies; masked air has none."""
+    operator, flat = Degradation.named("box", (2, 2, 2)), np.full((48, 48, 48), 5, np.float32)
+
+    def power(correlation: tuple[float, ...]) -> np.ndarray:
+        noise = Draw(operator, 0.1, correlation=correlation).add_noise(flat, np.random.default_rng(0)) - 5
+        assert noise.std() == pytest.approx(0.1, rel=0.05)
+        return np.stack([np.moveaxis(np.abs(np.fft.rfft(noise, axis=axis)) ** 2, axis, 0).mean(axis=(1, 2)) for axis in range(3)])
+
+    white, smooth, filled = power(()), power((0.2, 1.0, 1.0)), power((-0.7, 1.0, -0.9))
+    assert white[:, 20:].mean() == pytest.approx(white[:, 1:5].mean(), rel=0.1)
+    assert smooth[0, 24] / smooth[0, 1:4].mean() == pytest.approx(0.2**2, rel=0.4)  # power at Nyquist: the transfer squared
+    assert smooth[1, 20:].mean() == pytest.approx(smooth[1, 1:5].mean(), rel=0.2)
+    assert filled[0, 18:].max() < 1e-3 * filled[0, 1:16].mean() and filled[2, 22:].max() < 1e-3 * filled[2, 1:20].mean()
+    head = np.where(np.arange(48) < 24, np.float32(1), np.float32(0)) * np.ones((48, 48, 1), np.float32)
+    masked = Draw(operator, 0.05, masked=True).add_noise(head, np.random.default_rng(0))
+    assert (masked[..., 24:] == 0).all() and masked[..., :24].std() > 0.04
+
+
+def test_a_mixture_with_noise() -> None:
+    rng, mixture = np.random.default_rng(2), NoiseConfig(share=0.5, most=0.1, correlated=0.4, masked=0.2)
+    draws = [sample("random", (2, 2, 2), rng, mixture=mixture) for _ in range(800)]
+    noisy = [draw for draw in draws if draw.noise]
+    assert len(noisy) / 800 == pytest.approx(0.5, abs=0.05) and 0.09 < max(draw.noise for draw in noisy) <= 0.1
+    assert sum(bool(draw.correlation) for draw in noisy) / len(noisy) == pytest.approx(0.4, abs=0.07)
+    assert sum(draw.masked for draw in noisy) / len(noisy) == pytest.approx(0.2, abs=0.06)
+    assert not any(draw.correlation or draw.masked for draw in draws if not draw.noise)
 
 
 def test_bias_field_by_hand() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from grids import FINE, OBLIQUE
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, DegradationConfig, GeneratorConfig, TrainConfig
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, DegradationConfig, GeneratorConfig, NoiseConfig, TrainConfig
 from SRGAN3DLib.contract.errors import ResourceError, VolumeError
 from SRGAN3DLib.physics.degradations import AxisBlur, Degradation
 from SRGAN3DLib.training import datasets
-from SRGAN3DLib.training.datasets import TrainingSet, coarsen, degrade_patch
+from SRGAN3DLib.training.datasets import TrainingSet, coarsen, degrade_patch, other_contrast
 from SRGAN3DLib.volumes.scans import find_scans
 from SRGAN3DLib.volumes.volume import Volume
 
@@ -174,9 +174,10 @@ def test_volumes_csv_names_the_true_axes(config: TrainConfig) -> None:
 
 def test_batches_are_a_function_of_seed_and_step(config: TrainConfig) -> None:
     one, two = TrainingSet(config), TrainingSet(config)
-    lr, hr, mtf = one.batch(5)
+    lr, hr, mtf, noise = one.batch(5)
     assert lr.shape == (3, 1, 8, 8, 8) and hr.shape == (3, 1, 16, 16, 16) and mtf.shape == (3, 3)
-    assert all(np.array_equal(a, b) for a, b in zip((lr, hr, mtf), two.batch(5), strict=True))
+    assert noise.shape == (3,) and all(part.dtype == np.float32 for part in (lr, hr, mtf, noise))
+    assert all(np.array_equal(a, b) for a, b in zip((lr, hr, mtf, noise), two.batch(5), strict=True))
     assert not np.array_equal(lr, one.batch(6)[0])
     assert not np.array_equal(lr, TrainingSet(dataclasses.replace(config, seed=1)).batch(5)[0])
     threaded = list(one.batches(4, 7))
@@ -187,7 +188,7 @@ def test_lr_is_the_degraded_hr(config: TrainConfig) -> None:
     """With box blur every LR voxel is the mean of its HR cell, whatever flip, order or gain was drawn."""
     data = TrainingSet(dataclasses.replace(config, degradation=DegradationConfig("box"), unknown_blur=0.0, mtf_error=0.0))
     for step in range(4):
-        lr, hr, mtf = data.batch(step)
+        lr, hr, mtf, _ = data.batch(step)
         cells = hr.reshape(3, 1, 8, 2, 8, 2, 8, 2).mean(axis=(3, 5, 7))
         assert np.abs(cells - lr).max() < 1e-5 and np.allclose(mtf, 2 / np.pi, atol=1e-6)
 
@@ -197,7 +198,7 @@ def test_lr_is_the_degraded_hr_along_each_axis(config: TrainConfig) -> None:
     generator = GeneratorConfig((1, 2, 3))
     data = TrainingSet(dataclasses.replace(config, generator=generator, degradation=DegradationConfig("box"), patch=6))
     for step in range(4):
-        lr, hr, _ = data.batch(step)
+        lr, hr, *_ = data.batch(step)
         assert hr.shape == (3, 1, 6, 12, 18)
         assert np.abs(hr.reshape(3, 1, 6, 6, 2, 6, 3).mean(axis=(4, 6)) - lr).max() < 1e-5
 
@@ -214,6 +215,63 @@ def test_what_the_network_is_told(config: TrainConfig) -> None:
     assert 0.6 < len(known) / len(told) < 0.8  # whole triples are unknown, never one axis
     assert (told[told[:, 0] == UNKNOWN_MTF] == UNKNOWN_MTF).all() and known.min() >= 0 and known.max() <= 1
     assert abs(known.mean() - 0.41) < 0.05 and 0.05 < known.std() < 0.2
+
+
+def test_what_the_network_is_told_of_the_noise(config: TrainConfig) -> None:
+    """The level of each noisy patch, as far off as an estimate is; a clean patch is told a level near 0, and some are told nothing."""
+    noise = NoiseConfig(share=0.5, most=0.1, unknown=0.2, error=0.1, floor=0.004)
+    deaf = dataclasses.replace(config, noise=noise, batch=8, gain_spread=0.0)
+    assert (TrainingSet(deaf).batch(0).noise == np.float32(UNKNOWN_NOISE)).all()
+    data = TrainingSet(dataclasses.replace(deaf, generator=GeneratorConfig(noise_aware=True)))
+    told = np.concatenate([data.batch(step).noise for step in range(40)])
+    known = told[told != np.float32(UNKNOWN_NOISE)]
+    assert 0.7 < len(known) / len(told) < 0.9 and known.min() >= 0
+    assert 0.4 < np.mean(known < 0.012) < 0.7 and 0.08 < known.max() < 0.14
+    exact = TrainingSet(dataclasses.replace(data.config, noise=NoiseConfig(1.0, 0.1, unknown=0.0, error=0.0, floor=0.0)))
+    for step in range(3):
+        lr, _, _, told = exact.batch(step)
+        again = exact.batch(step)
+        assert np.array_equal(lr, again.lr) and (told > 0).all() and told.max() <= 0.1
+
+
+def test_the_noise_added_is_the_noise_told(tmp_path: Path) -> None:
+    """On a flat bright block the noise's standard deviation can be read off."""
+    block = np.full((40, 40, 40), 100, np.float32) + np.linspace(0, 0.5, 40, dtype=np.float32)  # a scan, no label map
+    block[0] = 0
+    Volume.from_array(block, FINE).write(tmp_path / "block_T1w.nii.gz")
+    noise = NoiseConfig(1.0, 0.1, unknown=0.0, error=0.0, floor=0.0)
+    box = {"degradation": DegradationConfig("random"), "gain_spread": 0.0}
+    config = TrainConfig(str(tmp_path), "run", generator=GeneratorConfig(noise_aware=True), patch=16, batch=6, noise=noise, **box)
+    batch = TrainingSet(config).batch(0)
+    for lr, told in zip(batch.lr[:, 0], batch.noise, strict=True):
+        spread = np.median(np.abs(np.diff(lr, axis=2))) / 0.6745 / np.sqrt(2)  # of neighbours, as good as the same tissue
+        assert spread == pytest.approx(told, rel=0.15, abs=0.002)
+
+
+def test_another_contrast_changes_truth_and_scan_alike(config: TrainConfig) -> None:
+    plain = dataclasses.replace(config, degradation=DegradationConfig("box"), other_contrast=0.0)
+    changed = TrainingSet(dataclasses.replace(plain, other_contrast=1.0))
+    for step in range(4):
+        lr, hr, *_ = changed.batch(step)
+        assert np.abs(hr.reshape(3, 1, 8, 2, 8, 2, 8, 2).mean(axis=(3, 5, 7)) - lr).max() < 1e-5
+    assert not np.allclose(changed.batch(0).hr, TrainingSet(plain).batch(0).hr)
+    for seed in range(20):
+        curve = other_contrast(np.random.default_rng(seed))
+        low, mid, high = curve(np.array([0.0, 0.5, 1.0], np.float32))
+        assert low == 0 and mid >= 0 and (abs(high - 1) < 1e-6 or abs(high - 0.1) < 1e-6)  # brighter stays brighter, or turns dark
+
+
+def test_wide_spacings_are_seen(tmp_path: Path, small_head: np.ndarray) -> None:
+    """Each scan as often as its spacing allows; an axis that was interpolated is the truth again at twice its spacing."""
+    (tmp_path / "data").mkdir()
+    for name in ("whole_T1w", "smooth_T1w"):
+        Volume.from_array(small_head, np.eye(4)).write(tmp_path / "data" / f"{name}.nii.gz")
+    head = "file,subject,contrast,licence,truth_axes\n"
+    rows = 'data/whole_T1w.nii.gz,anna,T1w,CC0,"0,1,2"\ndata/smooth_T1w.nii.gz,bert,T1w,CC0,"0,1"\n'
+    (tmp_path / "volumes.csv").write_text(head + rows)
+    config = TrainConfig(str(tmp_path / "data"), "run", patch=8, coarser=(1.0, 1.5, 2.0), coarsest_mm=2.1)
+    found = {(v.scan.subject, round(v.spacing_mm[0], 2)) for v in TrainingSet(config).volumes}
+    assert found == {("anna", 1.0), ("anna", 1.5), ("anna", 2.0), ("bert", 2.0)}
 
 
 def test_leaving_early_ends_the_thread(config: TrainConfig) -> None:

@@ -105,9 +105,9 @@ def test_patches_are_cut_from_the_degraded_slices(small_head: np.ndarray, tmp_pa
     generator = GeneratorConfig(slices.factors)
     config = TrainConfig("scan", str(tmp_path), generator=generator, patch=8, batch=4, gan_steps=0)
     data = SlicePatches(config, volume, slices, Scan(Path("scan"), "scan", "anna"))
-    lr, hr, mtf, *_ = data.batch(3)
+    lr, hr, mtf, noise = data.batch(3)
     assert lr.shape == (4, 1, 8, 8, 8) and hr.shape == (4, 1, 24, 8, 8)
-    assert all(np.array_equal(x, y) for x, y in zip(data.batch(3), (lr, hr, mtf), strict=False))
+    assert all(np.array_equal(x, y) for x, y in zip(data.batch(3), (lr, hr, mtf, noise), strict=True))
     rows = slices.coarse_rows(24, 1.0)
     for one, two in zip(lr[:, 0], hr[:, 0], strict=True):
         again = np.tensordot(rows, two, axes=(1, 0))

@@ -11,15 +11,19 @@ import torch
 from SRGAN3DLib.contract.configs import DiscriminatorConfig
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.networks.discriminator import Discriminator
-from SRGAN3DLib.networks.generator import trilinear
+from SRGAN3DLib.networks.generator import shuffle, trilinear
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.training.losses import (
     CHARBONNIER_EPSILON,
+    LATTICE_UNIT,
     adversarial_loss,
     content_loss,
     discriminator_loss,
     gradient_difference_loss,
+    lattice_loss,
+    phases_of_cells,
     r1_penalty,
+    spectrum_loss,
 )
 
 
@@ -154,3 +158,44 @@ def test_r1_of_a_linear_and_a_quadratic_discriminator() -> None:
     penalty.backward()
     assert penalty.item() == pytest.approx(25) and w.grad is not None and w.grad.tolist() == [6.0, 8.0]
     assert r1_penalty(x.square().sum(dim=(1, 2, 3, 4)), x).item() == pytest.approx(4 * (5 + 9) / 2)
+
+
+# ---------------------------------------------------------------- the sharp model's
+def test_the_spectrum_loss_is_the_amplitude_that_is_missing() -> None:
+    torch.manual_seed(0)
+    hr = torch.randn(2, 1, 24, 24, 24)
+    assert float(spectrum_loss(hr, hr)) == 0
+    assert float(spectrum_loss(0.6 * hr, hr)) == pytest.approx(0.16, rel=0.01)  # (0.6 - 1)^2 in every band
+    assert float(spectrum_loss(1.4 * hr, hr)) == pytest.approx(0.16, rel=0.01)
+    smooth = torch.nn.functional.avg_pool3d(hr, 3, 1, 1)
+    assert float(spectrum_loss(smooth, hr)) > 0.5
+    moved = hr.roll((1, 2, 3), (2, 3, 4))
+    assert float(spectrum_loss(moved, hr)) < 0.01  # where the detail lies is the content loss's matter
+    empty = torch.zeros(1, 1, 24, 24, 24)
+    assert float(spectrum_loss(empty, empty)) == 0
+    low = torch.cos(torch.arange(24.0) * 2 * torch.pi * 2 / 24).expand(1, 1, 24, 24, 24)  # below half of Nyquist
+    assert float(spectrum_loss(1.5 * low, low)) < 1e-3
+
+
+def test_the_spectrum_loss_pulls_towards_the_truth() -> None:
+    torch.manual_seed(0)
+    hr = torch.randn(1, 1, 16, 16, 16)
+    sr = (0.5 * hr).requires_grad_()
+    (gradient,) = torch.autograd.grad(spectrum_loss(sr, hr), sr)
+    assert float(spectrum_loss((sr - 0.1 * gradient / gradient.norm() * sr.norm()).detach(), hr)) < float(spectrum_loss(sr, hr).detach())
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 1, 3)])
+def test_the_lattice_loss_sees_what_repeats_with_the_cells(factors: tuple[int, int, int]) -> None:
+    hr = torch.rand(1, 1, *(10 * f for f in factors))
+    assert float(lattice_loss(hr, hr, factors)) == 0
+    assert float(lattice_loss(hr + 0.3, hr, factors)) == pytest.approx(0, abs=1e-4)  # an offset is no lattice
+    lattice = hr.clone()
+    lattice[..., :: factors[2]] += LATTICE_UNIT
+    share = 1 / factors[2]
+    assert float(lattice_loss(lattice, hr, factors)) == pytest.approx(share * (1 - share), rel=1e-2)
+
+
+def test_phases_of_cells_is_the_inverse_of_the_shuffle() -> None:
+    x = torch.randn(2, 12, 3, 4, 5)
+    assert torch.equal(phases_of_cells(shuffle(x, (1, 3, 4)), (1, 3, 4)), x)

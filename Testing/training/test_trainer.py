@@ -24,7 +24,7 @@ from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, Tr
 from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, DeviceError, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.contract.events import Event, Log
 from SRGAN3DLib.networks.checkpoint import Checkpoint
-from SRGAN3DLib.networks.generator import with_blur
+from SRGAN3DLib.networks.generator import Conditions, with_conditions
 from SRGAN3DLib.training.loss_guard import TOLERATED
 from SRGAN3DLib.training.report import write_report
 from SRGAN3DLib.training.trainer import Trainer
@@ -105,9 +105,9 @@ def test_the_gradients_of_a_gan_step_are_those_of_equations_1_and_2(data: Path, 
     """One pass through D serves both networks; here each loss has its own, as it is written. D always sees HR and SR in one batch."""
     trainer = Trainer(config(data, tmp_path / "run", steps=0, gan_steps=5, gradient_clip=1e9, content="mse"))
     batch = trainer.data.batch(0)
-    lr, hr, mtf = map(torch.from_numpy, batch)
+    lr, hr, mtf, noise = map(torch.from_numpy, batch)
     g, d = copy.deepcopy(trainer.generator), copy.deepcopy(trainer.discriminator)
-    sr = g(with_blur(lr, mtf))
+    sr = g(with_conditions(lr, g.config, Conditions(mtf, noise)))
     _, fake = d(torch.cat([hr, sr])).chunk(2)
     ((sr - hr).square().mean() + trainer.config.adversarial_weight * (fake - 1).square().mean()).backward()
     d.zero_grad()
@@ -278,8 +278,8 @@ def test_a_bad_batch_leaves_no_trace_in_batch_norm(data: Path, tmp_path: Path, a
     parts = [part for part in (trainer.generator, trainer.ema, trainer.discriminator) if part is not None]
     trainer.train_step(trainer.data.batch(0))
     before = [{name: t.clone() for name, t in part.state_dict().items()} for part in parts]
-    lr, hr, mtf = trainer.data.batch(1)
-    losses = trainer.train_step((np.full_like(lr, np.nan), hr, mtf))
+    batch = trainer.data.batch(1)
+    losses = trainer.train_step(batch._replace(lr=np.full_like(batch.lr, np.nan)))
     assert math.isnan(losses["loss"]) and trainer.guard.bad == 1
     for old, part in zip(before, parts, strict=True):
         assert [name for name, t in part.state_dict().items() if not torch.equal(old[name], t)] == []
