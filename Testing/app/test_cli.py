@@ -241,15 +241,15 @@ def test_evaluate_writes_its_report(small_head: np.ndarray, model: str, tmp_path
 def test_evaluate_with_noise(small_head: np.ndarray, model: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A row for each blur and noise; the same seed draws the same noise; what the model is told is told."""
     scan = write_scan(tmp_path / "head.nii.gz", small_head, FINE)
-    command = ["evaluate", "--model", model, "--data", scan, "--degradation", "box", "--noise", "0,4%", "--out"]
+    command = ["evaluate", "--model", model, "--data", str(scan), "--degradation", "box", "--noise", "0,20%", "--out"]
     assert main([*command, str(tmp_path / "one"), "--seed", "3", "--noise-told", "known"]) == 0
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     clean, noisy = report["scans"]
-    assert (clean["noise_percent"], noisy["noise_percent"]) == (0, 4) and set(report["mean"]) == {"box", "box + 4 % noise"}
-    assert clean["noise"]["percent"] == 0 and 3 < noisy["noise"]["percent"] < 6 and noisy["noise"]["source"] == "given"
+    assert (clean["noise_percent"], noisy["noise_percent"]) == (0, 20) and set(report["mean"]) == {"box", "box + 20 % noise"}
+    assert clean["noise"]["percent"] == 0 and 15 < noisy["noise"]["percent"] < 30 and noisy["noise"]["source"] == "given"
     assert noisy["table"]["cubic"]["psnr"] < clean["table"]["cubic"]["psnr"] and noisy["table"]["smoothed"]["sigma"] > 0
-    assert "| head.nii.gz | box + 4 % noise |" in (tmp_path / "one" / "report.md").read_text()
-    assert (tmp_path / "one" / "head_box_4noise.png").exists()
+    assert "| head.nii.gz | box + 20 % noise |" in (tmp_path / "one" / "report.md").read_text()
+    assert (tmp_path / "one" / "head_box_20noise.png").exists()
     for seed, same in (("3", True), ("4", False)):
         assert main([*command, str(tmp_path / seed), "--seed", seed, "--no-panels", "--quiet"]) == 0
         again = json.loads((tmp_path / seed / "report.json").read_text())["scans"][1]
