@@ -154,7 +154,7 @@ class TrainingSet:
         self.cases = [*self.cases, *cases]
         self.notes = [*self.notes, *(f"{scan.path}: {warning}" for warning in warnings)]
 
-    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, ...]:
         """LR (N, 1, p, p, p), HR (N, 1, fK*p, fJ*p, fI*p), MTF (N, 3), all float32: the patches `share` of the step's batch."""
         numbers = range(self.config.batch)[share]
         patches = [self._patch(np.random.default_rng([self.config.seed, step, number])) for number in numbers]
@@ -187,7 +187,7 @@ class TrainingSet:
         told = np.clip(mtf + rng.normal(0, spread) + rng.normal(0, spread / 2, 3), 0, 1)
         return np.full(3, UNKNOWN_MTF) if unknown else told
 
-    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches start ... stop - 1, two ahead, made in a thread of their own; an error in it is raised here."""
         ready: queue.Queue = queue.Queue(maxsize=2)
         ended = threading.Event()

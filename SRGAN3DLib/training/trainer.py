@@ -193,18 +193,15 @@ class Trainer:
         return "content" if self.step <= self.config.steps else "GAN"
 
     # ------------------------------------------------------------ one step
-    def train_step(self, batch: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
+    def train_step(self, batch: tuple[np.ndarray, ...]) -> dict[str, float]:
         """One update of G (and of D in the GAN stage) on one batch; a step that `LossGuard` finds bad changes nothing.
 
         Both gradients are taken before either network moves. Figures are means over the batch of all ranks.
         """
-        lr, hr, mtf = (torch.from_numpy(part).to(self.device) for part in batch)
-        lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
         adversarial = self.step >= self.config.steps
         self._set_rates(adversarial)
         buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
-        with self._autocast():
-            sr = self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float()
+        sr, hr = self._made(batch)
         figures = self._losses(sr, hr, adversarial)
         updates = [(self.generator, self.g_optimiser, "")]
         if adversarial and self.d_optimiser is not None:
@@ -225,19 +222,35 @@ class Trainer:
         self.scaler.update()
         return losses
 
+    def _made(self, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, Tensor]:
+        """G's answer to a batch, and the truth."""
+        lr, hr, mtf = (torch.from_numpy(part).to(self.device) for part in batch)
+        lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
+        with self._autocast():
+            return self.generator(with_blur(lr, mtf) if self.config.generator.blur_aware else lr).float(), hr
+
+    def _content(self, sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """The content loss of an answer, and its gradient difference where that counts."""
+        gradient = gradient_difference_loss(sr, hr) if self.config.gradient_difference_weight else sr.new_zeros(())
+        return content_loss(self.config.content, sr, hr), gradient
+
+    def _judged(self, image: Tensor) -> Tensor:
+        """What D sees of an image."""
+        return image
+
     def _losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Equation (2), and (1) where it is due; leaves the gradients in G and D."""
         config = self.config
-        content = content_loss(config.content, sr, hr)
+        content, gradient_difference = self._content(sr, hr)
         loss, figures = config.content_weight * content, {"content": content}
         if config.gradient_difference_weight:
-            figures["gradient_difference"] = gradient_difference_loss(sr, hr)
+            figures["gradient_difference"] = gradient_difference
             loss = loss + config.gradient_difference_weight * figures["gradient_difference"]
         gradient = torch.autograd.grad(self.scaler.scale(loss), sr)[0]  # at G's output, where the two terms can be compared
         if adversarial:
             assert self.discriminator is not None
             with self._autocast():  # one pass: batch norm of each alone would take away the very difference that D is to see
-                real, fake = self.discriminator(torch.cat([hr, sr])).float().chunk(2)
+                real, fake = self.discriminator(torch.cat([self._judged(hr), self._judged(sr)])).float().chunk(2)
             figures["adversarial"] = config.adversarial_weight * adversarial_loss(fake)
             pull = torch.autograd.grad(self.scaler.scale(figures["adversarial"]), sr, retain_graph=True)[0]
             figures |= {"content_pull": gradient.square().mean(), "adversarial_pull": pull.square().mean()}
@@ -254,7 +267,7 @@ class Trainer:
         loss = discriminator_loss(real, fake, config.label_smoothing)
         figures = {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
         if config.r1_weight and self.step % config.r1_every == 0:
-            hr = hr.clone().requires_grad_()
+            hr = self._judged(hr).clone().requires_grad_()
             figures["r1"] = r1_penalty(self.discriminator(hr), hr)  # in fp32: a squared gradient is small
             loss = loss + 0.5 * config.r1_weight * config.r1_every * figures["r1"]
         self.d_optimiser.zero_grad(set_to_none=True)
@@ -322,9 +335,8 @@ class Trainer:
         for case, truth in self.validation:
             if self.ranks.world == 1 and cancelled():
                 self._stop()
-            with self._autocast():
-                sr = super_resolve(self.ema, case, self.config.generator.blur_aware, self.device)
-            rows.append(score(case, sr, truth))
+            sr = self._answer(case)
+            rows.append(self._score(case, sr, truth))
             shown = (case, sr) if shown is None else shown
         means = summary(self.ranks.gather(rows))
         if not self.ranks.first:
@@ -340,14 +352,26 @@ class Trainer:
             self.best_gain = mean if gains else -math.inf
             self.export("model.safetensors", row)
 
+    def _answer(self, case: Any) -> np.ndarray:
+        """The EMA generator's image for a validation case."""
+        with self._autocast():
+            return super_resolve(self.ema, case, self.config.generator.blur_aware, self.device)
+
+    def _score(self, case: Any, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]:
+        return score(case, sr, truth)
+
     def export(self, name: str, metrics: dict[str, Any]) -> None:
         """The EMA generator as an ordinary checkpoint in RUN."""
+        Checkpoint(self._header(name.removesuffix(".safetensors"), metrics), self.ema.state_dict()).save(self.run / name)
+
+    def _header(self, name: str, metrics: dict[str, Any]) -> CheckpointHeader:
+        """What the checkpoint says about itself."""
         config = self.config
         scans = {v.scan.path: v.scan for v in self.data.volumes}
         laid = [(volume.spacing_mm, way) for volume in self.data.volumes for way in volume.orders]
         spacings = [mm[axis] * f for mm, way in laid for axis, f in zip(way, config.generator.factors, strict=True)]
-        header = CheckpointHeader(
-            name=name.removesuffix(".safetensors"),
+        return CheckpointHeader(
+            name=name,
             generator=config.generator,
             degradation=config.degradation,
             back_projection=config.generator.blur_aware,
@@ -366,4 +390,3 @@ class Trainer:
             citation=CITATION,
             created=datetime.date.today().isoformat(),
         )
-        Checkpoint(header, self.ema.state_dict()).save(self.run / name)

@@ -22,7 +22,7 @@ from .datasets import cases_of
 from .split import NAME as SPLIT
 from .split import read_split
 
-FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio")  # the last two measure sharpness; the truth has 1
+FIGURES = ("gain", "psnr", "ssim", "mae", "gradient_ratio", "high_band_ratio")  # the last two measure sharpness; the truth has 1
 
 
 def validation_cases(config: TrainConfig, run: Path) -> Iterator[Case]:
@@ -56,5 +56,10 @@ def score(case: Case, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means by degradation (`gain_box`, `psnr_box`, ...), and under `gains` the gain of every case, dB."""
     kinds = sorted({row["degradation"] for row in rows})
-    means = {f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind])) for kind in kinds for f in FIGURES}
+    means = {
+        f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind]))
+        for kind in kinds
+        for f in FIGURES
+        if f in rows[0]
+    }
     return {**means, "gains": {f"{row['scan']} {row['degradation']}": round(row["gain"], 3) for row in rows}}
