@@ -81,8 +81,8 @@ def do_job(
 ) -> dict[str, Any]:
     """Do one job; returns its info, ready for JSON. Raises an `SRGAN3DError`; nothing half-done is left behind.
 
-    `load` and `load_synthesizer` are for those who keep one ready between jobs. `on_ready` is called once, when the libraries are loaded and before
-    anything is written.
+    `load` and `load_synthesizer` are for those who keep one ready between jobs. `on_ready` is called once, when the libraries are
+    loaded and before anything is written.
     """
     if isinstance(job, SuperResolveJob):
         return _super_resolve(job, report, cancelled, load, on_ready)
