@@ -8,13 +8,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "SuperResolver": "inference.super_resolver",
+    "Synthesizer": "inference.synthesizer",
     "Volume": "volumes.volume",
     "Geometry": "volumes.geometry",
     "Checkpoint": "networks.checkpoint",
     "Degradation": "physics.degradations",
     "Trainer": "training.trainer",
 }
-__all__ = ["Checkpoint", "Degradation", "Geometry", "SuperResolver", "Trainer", "Volume", "__version__"]
+__all__ = ["Checkpoint", "Degradation", "Geometry", "SuperResolver", "Synthesizer", "Trainer", "Volume", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

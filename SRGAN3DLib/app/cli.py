@@ -18,7 +18,7 @@ from SRGAN3DLib.contract.jobs import FitJob, Job, TrainJob
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOLS
 from SRGAN3DLib.training.ranks import Ranks
 
-from . import options, terminal, training_options
+from . import options, synthesis_options, terminal, training_options
 from .interrupts import Interrupts
 
 EPILOG = "exit codes: 0 done, 1 a fault of the program, 2 bad usage, 3 bad input, 4 bad checkpoint, 5 resources, 130 cancelled"
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="srgan3d", description="Super-resolution of 3-D head MRI.", epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"srgan3d {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
-    for add in (*options.COMMANDS, *training_options.COMMANDS):
+    for add in (*options.COMMANDS, *synthesis_options.COMMANDS, *training_options.COMMANDS):
         verb = add(verbs)
         verb.epilog = EPILOG
         verb.add_argument("--json", action="store_true", help="print the result as JSON on stdout")

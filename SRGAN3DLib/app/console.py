@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from SRGAN3DLib.contract.events import Event, Log, Progress
-from SRGAN3DLib.contract.jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob
+from SRGAN3DLib.contract.jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, SynthesizeJob
 from SRGAN3DLib.contract.result_info import blur_in_words, condition, noise_in_words
+from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 
 from .terminal import printable, say, show
 
@@ -89,6 +90,13 @@ def print_result(job: Job, info: dict[str, Any]) -> None:
     """Print the result of a job for a person, on stdout."""
     if isinstance(job, SuperResolveJob):
         _print_super_resolve(info)
+    elif isinstance(job, SynthesizeJob):
+        _print_synthesis(info)
+    elif isinstance(job, EvaluateJob) and job.task == "synthesis":
+        for row in info["subjects"]:
+            ratio = f"{row['mae_against_mapping']:.3f} of the best mapping's {row['mae_best_mapping']:.1f}"
+            print(f"{row['subject']}: MAE {row['mae']:.1f}{' HU' if info['unit'] == 'HU' else ''}, {ratio}; PSNR {row['psnr']:.2f} dB")
+        print(f"report: {info['report']}")
     elif isinstance(job, EvaluateJob):
         _print_scores(info["scans"], f"report: {info['report']}")
     elif isinstance(job, DemoJob):
@@ -117,6 +125,14 @@ def _print_super_resolve(info: dict[str, Any]) -> None:
             show(f"  {one['message']}")
 
 
+def _print_synthesis(info: dict[str, Any]) -> None:
+    size = " x ".join(str(n) for n in reversed(info["shape_kji"]))
+    image = info["output_image"]
+    unit = f" in {image['unit']}" if image["unit"] else ""
+    done_by = f"{info['model']['name']}, {info['device']} {info['precision']}, {info['seconds']:.1f} s"
+    print(f"{info['output']}: {image['contrast']}{unit}, {info['dtype']}, {size} voxels; {done_by}; {SYNTHETIC_WARNING}")
+
+
 def _print_scores(rows: list[dict[str, Any]], last: str) -> None:
     from rich.console import Console as RichConsole
     from rich.table import Table
@@ -143,6 +159,12 @@ def _print_models(models: list[dict[str, Any]], whole: bool) -> None:
         factors = " x ".join(map(str, reversed(model["generator"]["factors"])))
         low, high = model["spacing_range_mm"]
         contrasts = ", ".join(model["contrasts"]) or "contrast not stated"
+        if model["task"] == "synthesis":
+            made = f"{model['output']['contrast']} from {', '.join(image['name'] for image in model['inputs'])}"
+            print(f"{model['name']}: synthesis, {made}; spacing {low:.2f} to {high:.2f} mm; {model['megabytes']} MB, {model['licence']}")
+            if whole:
+                print(json.dumps(model, indent=1, ensure_ascii=False))
+            continue
         trained = f"{contrasts}, {model['degradation']['kind']} blur, LR spacing {low:.2f} to {high:.2f} mm"
         show(f"{model['name']}: {factors}; trained on {trained}; {model['megabytes']} MB, {model['licence']}")
         if whole:

@@ -20,6 +20,7 @@ from SRGAN3DLib.contract.jobs import (
     Job,
     ModelsJob,
     SuperResolveJob,
+    SynthesizeJob,
     TrainJob,
     place_factors,
     split_models,
@@ -29,6 +30,7 @@ from SRGAN3DLib.inference import memory
 from SRGAN3DLib.training.ranks import Ranks
 
 from .inputs import jobs_of_folder
+from .synthesis import LoadSynthesizer, load_synthesizer, synthesize
 
 LoadResolver = Callable[[SuperResolveJob], Any]
 
@@ -48,6 +50,10 @@ def load_resolver(job: SuperResolveJob) -> Any:
 def check_job(job: Job) -> None:
     """Refuse now what the job's models alone can tell. Reads headers only and loads no library. Raises `CheckpointError`, `JobError`."""
     headers = [read_header(find_model(name)) for name in _models_of(job)]
+    task = "synthesis" if isinstance(job, SynthesizeJob) or getattr(job, "task", "") == "synthesis" else "super-resolution"
+    for name, header in zip(_models_of(job), headers, strict=True):
+        if header.task != task:
+            raise JobError(f"{name}: is a model for {header.task}; {task} is asked of it")
     if headers and isinstance(job, SuperResolveJob) and job.factors_ijk is not None:
         k, j, i = headers[0].generator.factors
         place_factors((i, j, k), (1.0, 1.0, 1.0), job.factors_ijk)
@@ -58,7 +64,7 @@ def _models_of(job: Job) -> tuple[str, ...]:
         return () if job.model == AUTO else split_models(job.model, job.alpha)
     if isinstance(job, BlendJob):
         return (job.faithful, job.sharp)
-    if isinstance(job, EvaluateJob | DemoJob):
+    if isinstance(job, EvaluateJob | DemoJob | SynthesizeJob):
         return (job.model,)
     if isinstance(job, FitJob):
         return () if job.init in ("auto", "none") else (job.init,)
@@ -71,18 +77,24 @@ def do_job(
     cancelled: IsCancelled = lambda: False,
     load: LoadResolver = load_resolver,
     on_ready: Callable[[], None] = lambda: None,
+    load_synthesizer: LoadSynthesizer = load_synthesizer,
 ) -> dict[str, Any]:
     """Do one job; returns its info, ready for JSON. Raises an `SRGAN3DError`; nothing half-done is left behind.
 
-    `load` is for those who keep a resolver ready between jobs. `on_ready` is called once, when the libraries are loaded and before
-    anything is written.
+    `load` and `load_synthesizer` are for those who keep one ready between jobs. `on_ready` is called once, when the libraries are
+    loaded and before anything is written.
     """
     if isinstance(job, SuperResolveJob):
         return _super_resolve(job, report, cancelled, load, on_ready)
+    if isinstance(job, SynthesizeJob):
+        return synthesize(job, report, cancelled, load_synthesizer, on_ready)
     if isinstance(job, EvaluateJob):
         from SRGAN3DLib.evaluation.evaluation import evaluate
+        from SRGAN3DLib.evaluation.synthesis_evaluation import evaluate_synthesis
 
         on_ready()
+        if job.task == "synthesis":
+            return evaluate_synthesis(job, report, cancelled)
         return evaluate(job, report, cancelled)
     if isinstance(job, DemoJob):
         from .demo import demo
@@ -90,9 +102,12 @@ def do_job(
         on_ready()
         return demo(job, report, cancelled)
     if isinstance(job, TrainJob):
+        from SRGAN3DLib.training.synthesis_trainer import SynthesisTrainer
         from SRGAN3DLib.training.trainer import Trainer
 
         on_ready()
+        if job.config.synthesis is not None:
+            return SynthesisTrainer(job.config, report, cancelled=cancelled).fit(cancelled)
         return Trainer(job.config, report, cancelled=cancelled).fit(cancelled)
     if isinstance(job, FitJob):
         from SRGAN3DLib.training.fit import fit

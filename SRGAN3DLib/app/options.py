@@ -22,9 +22,13 @@ from SRGAN3DLib.contract.jobs import (
     parse_factors,
 )
 from SRGAN3DLib.contract.model_choice import AUTO
+from SRGAN3DLib.contract.synthesis import TASKS
 
 JobType = TypeVar("JobType")
 NOISE_HELP = "the scan's noise: auto (estimated), unknown, percent of bright tissue, or 0 to keep it (default: auto)"
+PAIRS_HELP = (
+    "pairs of scans: a .csv (subject, one column an input, target, mask), a folder as SynthRAD's (case/mr, ct, mask), or a BIDS dataset"
+)
 BLUR_HELP = "the scan's blur: auto (estimated), unknown, box, gaussian, kspace, a FWHM in voxels (1.2) or mm (2.4mm) (default: auto)"
 
 
@@ -108,7 +112,9 @@ def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
 def add_evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("evaluate", help="score a model on high-resolution scans, by the protocol")
     add_model(verb)
-    verb.add_argument("--data", required=True, metavar="DIR", help="the true scans, given as for train")
+    verb.add_argument("--data", default="", metavar="DIR", help="the true scans, given as for train")
+    verb.add_argument("--task", default=TASKS[0], choices=TASKS, help="super-resolution (default), or synthesis, which needs --pairs")
+    verb.add_argument("--pairs", dest="data", metavar="PAIRS", help=PAIRS_HELP)
     add_series(verb)
     text = "some of box,gaussian,kspace (default: all three)"
     verb.add_argument("--degradation", dest="degradations", default=",".join(DEGRADATIONS), metavar="LIST", type=words, help=text)

@@ -15,6 +15,7 @@ from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.jobs import DEGRADATIONS, PRECISIONS, FitJob, TrainJob, parse_factors
 
 from .options import add_compute, add_series, makes
+from .synthesis_options import add_synthesis, data_named, synthesis_run
 
 DATA_HELP = (
     "high-resolution scans: a file, a DICOM folder, a folder of such at any depth (volumes.csv beside them), a BIDS dataset, "
@@ -53,7 +54,8 @@ PLAIN = ("content", "device", "precision", "init", "subject_pattern", *COUNTS, *
 
 def add_train(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("train", help="train a model; the same command again resumes")
-    verb.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    verb.add_argument("--data", metavar="DATA", help=DATA_HELP)
+    add_synthesis(verb)
     verb.add_argument("--validation", metavar="DATA", help="scans of other subjects, for choosing the best step")
     verb.add_argument("--validation-share", type=float, metavar="SHARE", help="or keep this share of DATA's subjects for it, such as 0.2")
     verb.add_argument("--subject-pattern", metavar="REGEX", help=PATTERN_HELP)
@@ -79,7 +81,10 @@ def add_train(verbs: Any) -> argparse.ArgumentParser:
 
 def train_job(args: argparse.Namespace) -> TrainJob:
     """The options of `train` as a job. Raises `JobError`."""
+    args.data = data_named(args)
     base = _start(args)
+    if args.task == "synthesis":
+        base = synthesis_run(args, base)
     given = {name: getattr(args, name) for name in PLAIN if getattr(args, name) is not None}
     if args.validation is not None or args.validation_share is not None:
         given |= {"validation": args.validation, "validation_share": args.validation_share or 0.0}
@@ -101,8 +106,9 @@ def train_job(args: argparse.Namespace) -> TrainJob:
 def _start(args: argparse.Namespace) -> TrainConfig:
     """The configuration that the options change: that of `--config`, or the preset's."""
     if not args.config:
-        factors = parse_factors(args.factors) if args.factors is not None else (2, 2, 2)
-        return training_preset(args.preset or "fast", args.data, args.out, factors=factors)
+        usual = (1, 1, 1) if args.task == "synthesis" else (2, 2, 2)
+        factors = parse_factors(args.factors) if args.factors is not None else usual
+        return training_preset(args.preset or ("synthesis" if args.task == "synthesis" else "fast"), args.data, args.out, factors=factors)
     base = read_train_config(args.config)
     if args.preset not in (None, base.preset):
         raise JobError(f"--preset {args.preset} with --config {args.config}: that file describes its own network; give one of the two")

@@ -25,7 +25,7 @@ from SRGAN3DLib.contract.checkpoint_header import file_hash, find_model
 from SRGAN3DLib.contract.configs import from_json
 from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Failed, IsCancelled, Log, Progress, json_line, one_line, to_line
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, split_models
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, SynthesizeJob, split_models
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
 from SRGAN3DLib.inference import memory
@@ -34,9 +34,11 @@ from SRGAN3DLib.volumes.files import remove_parts
 from . import terminal
 from .dispatcher import check_job, do_job, load_resolver
 from .interrupts import NAMES
+from .synthesis import load_synthesizer
 from .worker_lines import MOST_WAITING, Outbox, parse_request, read_lines
 
 PACKAGES = ("torch", "safetensors", "psutil")  # what Slicer's Python lacks until Install
+JOBS: dict[str, Any] = {"super-resolve": SuperResolveJob, "synthesize": SynthesizeJob}
 PROGRESS_EVERY_S = 0.1
 LAST_CALL_S = 5.0  # from the reason to end to the end of the process, whatever a job does
 PARENT_EVERY_S = 0.5
@@ -158,7 +160,7 @@ class Worker:
         try:
             if cancelled():
                 raise Cancelled("cancelled")
-            answer = self._load(request) if request["request"] == "load" else self._super_resolve(request, cancelled)
+            answer = self._load(request) if request["request"] == "load" else self._volume(request, cancelled)
         except BaseException as error:  # whatever happened to one job, the next one can be done
             self._end_job(job_id)
             self._answer_failed(error, job_id)
@@ -183,10 +185,12 @@ class Worker:
         seconds = round(time.monotonic() - begun, 3)
         return {"event": "loaded", "id": request["id"], "model": resolver.header.name, **about, "seconds": seconds}
 
-    def _super_resolve(self, request: dict[str, Any], cancelled: IsCancelled) -> dict[str, Any]:
-        job = from_json(SuperResolveJob, request["body"], "super-resolve")
+    def _volume(self, request: dict[str, Any], cancelled: IsCancelled) -> dict[str, Any]:
+        """Super-resolve or synthesize one volume."""
+        kind = request["request"]
+        job: SuperResolveJob | SynthesizeJob = from_json(JOBS[kind], request["body"], kind)
         check_job(job)
-        info = do_job(job, self._reporter(request["id"]), cancelled, self._ready)
+        info = do_job(job, self._reporter(request["id"]), cancelled, self._ready, load_synthesizer=self._synthesizer)
         if info.get("fallbacks"):
             self.resolver = None  # the next job asks the devices anew
         return {"event": "done", "id": request["id"], "info": info}
@@ -211,6 +215,15 @@ class Worker:
         if self.resolver is None or self.resolver[0] != key:
             self.resolver = None  # two at once could be too much
             self.resolver = (key, load_resolver(replace(job, model=",".join(paths) or AUTO)))
+        return self.resolver[1]
+
+    def _synthesizer(self, job: SynthesizeJob) -> Any:
+        """The synthesizer of the last job, if this one wants the same model file on the same terms."""
+        path = str(find_model(job.model))
+        key = ("synthesize", path, file_hash(path), job.device, job.precision, job.memory_limit)
+        if self.resolver is None or self.resolver[0] != key:
+            self.resolver = None  # two at once could be too much
+            self.resolver = (key, load_synthesizer(replace(job, model=path)))
         return self.resolver[1]
 
     def _answer_failed(self, error: BaseException, job_id: str | None) -> None:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal
 
 from .configs import DegradationConfig, GeneratorConfig, from_json, to_json
 from .errors import CheckpointError, JobError
+from .synthesis import InputImage, OutputImage, Task
 
 FORMAT_VERSION = 1
 METADATA_KEY = "SRGAN3D"
@@ -34,6 +35,9 @@ class CheckpointHeader:
     `contrasts` and `spacing_range_mm` (LR, smallest and largest) tell what the model saw; `training_data` is one entry a
     scan with its licence; `back_projection`: its output is meant to be made to give the scan back (`consistency.py`);
     `metrics` carries its protocol beside the numbers; `created` is an ISO date.
+
+    A model for synthesis has the `task` of that name, its `inputs` in the order of the network's channels, its `output`, and the
+    spacing (K, J, I; 0: the scan's own) of the grid in anatomical axis order that it works on.
     """
 
     name: str
@@ -50,6 +54,10 @@ class CheckpointHeader:
     licence: str = "Apache-2.0"
     citation: str = ""
     created: str = ""
+    task: Task = "super-resolution"
+    inputs: tuple[InputImage, ...] = ()
+    output: OutputImage | None = None
+    working_spacing_kji_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     format_version: int = FORMAT_VERSION
 
     def fitted_width(self, spacing_mm: float) -> float | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from .errors import JobError
+from .synthesis import SynthesisConfig
 
 Factors = tuple[int, int, int]
 Norm = Literal["batch", "none"]
@@ -136,6 +137,8 @@ class GeneratorConfig:
     transfer of the blur at the low-resolution Nyquist frequency along K, J, I (`UNKNOWN_MTF` where nobody knows).
     A `noise_aware` network takes one constant channel more, the last: the standard deviation of the scan's noise.
     `interpolation_residual`: the network predicts the difference to cell-centred trilinear interpolation.
+    `coarse` (K, J, I) above 1: the trunk works on cells of so many voxels. The voxels of a cell become channels in front of
+    it, and the upsampling has the factors `factors` x `coarse`. The network then sees so many times as far.
     """
 
     factors: Factors = (2, 2, 2)
@@ -148,27 +151,45 @@ class GeneratorConfig:
     blur_aware: bool = False
     noise_aware: bool = False
     interpolation_residual: bool = False
+    coarse: Factors = (1, 1, 1)
 
     def __post_init__(self) -> None:
         check_factors(self.factors)
+        check_factors(self.coarse, "coarse")
+        check_factors(self.upsampled, "factors x coarse")
+        whole = self.coarse == (1, 1, 1) or not (self.blur_aware or self.interpolation_residual)
+        _check(whole, f"coarse {self.coarse}: not with blur_aware or interpolation_residual")
         _check(1 <= self.features <= 512, f"features {self.features}: 1 to 512")
         _check(0 <= self.blocks <= 64, f"blocks {self.blocks}: 0 to 64")
         _check(0 <= self.slope < 1, f"slope {self.slope}: 0 to below 1")
-        _check(1 <= self.input_channels <= 16, f"input_channels {self.input_channels}: 1 to 16")
+        _check(1 <= self.input_channels <= 512, f"input_channels {self.input_channels}: 1 to 512")
         _check(self.norm in typing.get_args(Norm), f"norm {self.norm!r}: batch or none")
         _check(self.upsampling in typing.get_args(Upsampling), f"upsampling {self.upsampling!r}: resize-conv, subpixel or subpixel-nn")
 
     @property
     def stages(self) -> tuple[Factors, ...]:
         """The upsampling steps: 4 is done as 2 then 2; factors all 1 still pass one stage."""
-        first = tuple(2 if f == 4 else f for f in self.factors)
-        second = tuple(2 if f == 4 else 1 for f in self.factors)
-        return (first, second) if 4 in self.factors else (first,)  # type: ignore[return-value]
+        first = tuple(2 if f == 4 else f for f in self.upsampled)
+        second = tuple(2 if f == 4 else 1 for f in self.upsampled)
+        return (first, second) if 4 in self.upsampled else (first,)  # type: ignore[return-value]
+
+    @property
+    def upsampled(self) -> Factors:
+        """What the upsampling part enlarges by: from the trunk's grid to the output's."""
+        k, j, i = (f * c for f, c in zip(self.factors, self.coarse, strict=True))
+        return (k, j, i)
+
+    @property
+    def on_cells(self) -> GeneratorConfig:
+        """The same network, given a cell's voxels as channels: what runs on a volume that `networks.generator.cells` has rearranged."""
+        images = self.input_channels * math.prod(self.coarse)
+        return dataclasses.replace(self, factors=self.upsampled, coarse=(1, 1, 1), input_channels=images)
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor the network takes: images, three of blur if it is told the blur, one of noise if it is told the noise."""
-        return self.input_channels + (3 if self.blur_aware else 0) + (1 if self.noise_aware else 0)
+        """Channels of the tensor the trunk takes: images (of cells each voxel), three of blur if it is told the blur, one of noise."""
+        images = self.input_channels * math.prod(self.coarse)
+        return images + (3 if self.blur_aware else 0) + (1 if self.noise_aware else 0)
 
 
 @dataclass(frozen=True)
@@ -186,9 +207,11 @@ class DiscriminatorConfig:
     slope: float = 0.3
     patch: tuple[int, int, int] = (48, 48, 48)
     conditional: bool = False
+    input_channels: int = 1
 
     def __post_init__(self) -> None:
         _check(self.head == "patch" or not self.conditional, f"head {self.head}: only a patch head can be conditional")
+        _check(1 <= self.input_channels <= 64, f"discriminator.input_channels {self.input_channels}: 1 to 64")
         _check(
             1 <= self.features <= 1024 and 1 <= self.dense <= 65536,
             f"features {self.features} (1 to 1024), dense {self.dense} (1 to 65536)",
@@ -252,6 +275,7 @@ class TrainConfig:
     Bright tissue, 1 otherwise, is multiplied by a number from 1 - `gain_spread` to 1 + `gain_spread`; a share `other_contrast` of the
     patches is seen in another contrast. In the GAN stage `spectrum_weight` and `lattice_weight` weigh `losses.spectrum_loss` and
     `losses.lattice_loss`. Validation cases have noise of each of `validation_noise` (percent of the truth's range).
+    With `synthesis`, `data` and `validation` name pairs (`volumes/pairs.py`) and no degradation is made.
     """
 
     data: str
@@ -296,6 +320,7 @@ class TrainConfig:
     preset: str = "fast"
     init: str | None = None
     subject_pattern: str | None = None
+    synthesis: SynthesisConfig | None = None
 
     def __post_init__(self) -> None:
         count = LARGEST_COUNT
@@ -362,7 +387,7 @@ def read_json(path: str | Path) -> Any:
         raise JobError(f"{path}: not readable JSON ({' '.join(str(error).split())[:200]})") from None
 
 
-PRESETS = ("paper", "fast", "large")
+PRESETS = ("paper", "fast", "large", "synthesis")
 
 
 def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
@@ -370,14 +395,17 @@ def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
 
     `fast` drops batch normalisation, predicts the difference to trilinear interpolation, shuffles sub-voxels
     in place of the 64-channel tail on the fine grid (a third of the arithmetic) and is told the blur and the noise.
+    `synthesis` has batch normalisation and is told nothing: another modality is no residual of its input.
     `large` has 982 881 parameters at x2: the most (10 blocks of 40 features) that keep the file below 4 MB.
     """
     if name == "paper":
         return GeneratorConfig(factors=factors)
-    told = {"blur_aware": True, "noise_aware": True}
-    fast = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", interpolation_residual=True, **told)
+    plain = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", interpolation_residual=True)
+    fast = dataclasses.replace(plain, blur_aware=True, noise_aware=True)
     if name == "fast":
         return fast
+    if name == "synthesis":
+        return GeneratorConfig(factors=factors, upsampling="subpixel")
     if name == "large":
         return dataclasses.replace(fast, features=40, blocks=10)
     raise JobError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")

@@ -10,13 +10,14 @@ import itertools
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .configs import Factors, TrainConfig, from_json, to_json
 from .errors import JobError
 from .limits import THICK
 from .model_choice import AUTO, wanted_spacing
+from .synthesis import Task
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 DEGRADATIONS = ("box", "gaussian", "kspace")
@@ -96,9 +97,59 @@ class SuperResolveJob:
 
 
 @dataclass(frozen=True)
+class SynthesizeJob:
+    """Make another modality of one head from `input`, the model's first input, and `also`, its further inputs by name.
+
+    - `output`: a file on the grid of `input`. HU are written as int16.
+    - `interpolation` (linear, cubic): how further inputs are brought to that grid by the matrices.
+    - `register`: rigid moves further inputs onto the first before.
+    - `ijk_to_ras`: says that `input` is a .npy array on that grid; `also_ijk_to_ras` the same of further inputs by name. `output` may
+      then be a .npy file, too.
+    - The rest is as in `SuperResolveJob`.
+    """
+
+    input: str
+    output: str
+    model: str
+    also: dict = field(default_factory=dict)
+    device: str = "auto"
+    precision: Precision = "auto"
+    memory_limit: str | None = None
+    interpolation: Literal["linear", "cubic"] = "linear"
+    register: Literal["none", "rigid"] = "none"
+    roi_ijk: tuple[Range, Range, Range] | None = None
+    ijk_to_ras: Matrix | None = None
+    also_ijk_to_ras: dict = field(default_factory=dict)
+    flips: int = 1
+
+    def __post_init__(self) -> None:
+        check_flips(self.flips)
+        check_compute(self.device, self.memory_limit)
+        if not self.input or not self.output or not self.model:
+            raise JobError(f"input {self.input!r}, output {self.output!r} and model {self.model!r} must all be named")
+        for name, file in self.also.items():
+            if not isinstance(name, str) or not isinstance(file, str) or not name or not file:
+                raise JobError(f"also {name!r}: {file!r}: must be a file by the name of its input")
+        for path in (self.input, self.output, self.model, *self.also.values()):
+            check_path(path)
+        for name, matrix in self.also_ijk_to_ras.items():
+            if name not in self.also:
+                raise JobError(f"also_ijk_to_ras: {name!r} is not among the further inputs ({', '.join(self.also) or 'none'})")
+            from_json(_OneMatrix, {"ijk_to_ras": matrix}, f"also_ijk_to_ras.{name}")
+
+
+@dataclass(frozen=True)
+class _OneMatrix:
+    """For the check of a matrix that stands in a dictionary."""
+
+    ijk_to_ras: Matrix
+
+
+@dataclass(frozen=True)
 class EvaluateJob:
     """Score `model` by the protocol on every scan of `data` (file or folder) that can serve as truth. The report goes to folder `out`.
 
+    For the task synthesis `data` names pairs, and `degradations`, `blur` and `series` do not count.
     `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own. `flips` as in `SuperResolveJob`.
     Every scan gets Rician noise of each of `noise` (its standard deviation on the coarse grid, in percent of the truth's range; drawn
     by `seed`), after the blur. `noise_told` is what the model is told of it: as `SuperResolveJob.noise`, or `known` for what was added.
@@ -118,9 +169,12 @@ class EvaluateJob:
     noise: tuple[float, ...] = (0.0,)
     seed: int = 0
     noise_told: str = "auto"
+    task: Task = "super-resolution"
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
+        if not self.data:
+            raise JobError("evaluate: --data, or --pairs with --task synthesis, must name the truth")
         for name in (self.model, self.data, self.out):
             check_path(name)
         if self.noise_told != "known":
@@ -224,9 +278,10 @@ class ModelsJob:
             check_path(self.name)
 
 
-Job = SuperResolveJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
+Job = SuperResolveJob | SynthesizeJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
 _KINDS: dict[str, type] = {
     "super-resolve": SuperResolveJob,
+    "synthesize": SynthesizeJob,
     "evaluate": EvaluateJob,
     "demo": DemoJob,
     "train": TrainJob,

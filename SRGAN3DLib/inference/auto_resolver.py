@@ -16,7 +16,8 @@ class AutoResolver:
 
     def __init__(self, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None):
         self.terms = (device, precision, memory_limit)
-        self.headers = {name: read_header(path) for name, path in catalogue().items()}
+        headers = {name: read_header(path) for name, path in catalogue().items()}
+        self.headers = {name: header for name, header in headers.items() if header.task == "super-resolution"}
         self.ready: tuple[str, SuperResolver] | None = None
 
     def choose(self, volume: Volume, spacing_ijk_mm: tuple[float, float, float] | None, factors_ijk: Any = None) -> ModelChoice:

@@ -75,6 +75,8 @@ class SuperResolver:
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None):
         self.checkpoint, self.header = checkpoint, checkpoint.header
+        if self.header.task != "super-resolution":
+            raise JobError(f"{checkpoint.path}: a model for {self.header.task}, not for super-resolution; use synthesize")
         if self.header.generator.input_channels != 1:
             raise JobError(f"{checkpoint.path}: takes {self.header.generator.input_channels} images; one scan can be given")
         self.asked = {"device": device, "precision": precision, "memory_limit": memory_limit}

@@ -22,7 +22,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         layers: list[nn.Module] = []
-        inputs, side = 1, config.patch
+        inputs, side = config.input_channels, config.patch
         for index in range(8):
             outputs, stride = config.features * 2 ** (index // 2), 1 + index % 2
             layers.append(conv(inputs, outputs, stride))

@@ -58,6 +58,14 @@ def shuffle(x: Tensor, factors: Factors) -> Tensor:
     return x.reshape(n, -1, k * fk, j * fj, i * fi)
 
 
+def cells(x: Tensor, coarse: Factors) -> Tensor:
+    """The inverse of `shuffle`: (N, C, cK * K, cJ * J, cI * I) -> (N, C * cK * cJ * cI, K, J, I), the voxels of a cell as channels."""
+    n, c, k, j, i = x.shape
+    ck, cj, ci = coarse
+    x = x.reshape(n, c, k // ck, ck, j // cj, cj, i // ci, ci).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(n, -1, k // ck, j // cj, i // ci)
+
+
 class ResizeConvStage(nn.Module):
     """conv, LeakyReLU, replicate, conv, LeakyReLU: [P1]'s upsampling, free of checkerboards by construction.
 
@@ -117,7 +125,10 @@ STAGES = {"resize-conv": ResizeConvStage, "subpixel": SubpixelStage, "subpixel-n
 
 
 class Generator(nn.Module):
-    """LR (N, C, K, J, I) -> HR (N, 1, fK*K, fJ*J, fI*I); the output is linear, since intensities are not bounded."""
+    """LR (N, C, K, J, I) -> HR (N, 1, fK*K, fJ*J, fI*I); the output is linear, since intensities are not bounded.
+
+    With `config.coarse` above 1 the sizes must be multiples of it.
+    """
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -147,7 +158,17 @@ class Generator(nn.Module):
             assert self.output.bias is not None
             nn.init.zeros_(self.output.bias)
 
+    def on_cells(self) -> Generator:
+        """The same weights as a network that takes the cells of a volume (`cells`); it is this one where `config.coarse` is 1."""
+        if self.config.coarse == (1, 1, 1):
+            return self
+        network = Generator(self.config.on_cells)
+        network.load_state_dict(self.state_dict())
+        return network.train(self.training)
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.config.coarse != (1, 1, 1):
+            x = cells(x, self.config.coarse).contiguous(memory_format=torch.channels_last_3d)
         head = F.leaky_relu(self.first_norm(self.first(x)), self.config.slope)
         y = head
         for block in self.blocks:

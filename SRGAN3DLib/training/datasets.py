@@ -176,8 +176,8 @@ class TrainingSet:
         self.cases = [*self.cases, *cases]
         self.notes = [*self.notes, *(f"{scan.path}: {warning}" for warning in warnings)]
 
-    def batch(self, step: int, share: slice = ALL) -> Batch:
-        """The patches `share` of the step's batch."""
+    def batch(self, step: int, share: slice = ALL) -> tuple[np.ndarray, ...]:
+        """The patches `share` of the step's batch, as a `Batch`."""
         numbers = range(self.config.batch)[share]
         patches = [self._patch(np.random.default_rng([self.config.seed, step, number])) for number in numbers]
         lr, hr, mtf, noise = (np.stack(part) for part in zip(*patches, strict=True))
@@ -220,7 +220,7 @@ class TrainingSet:
         unknown, error, floor = rng.random() < noise.unknown, rng.normal(0, noise.error), abs(rng.normal(0, noise.floor))
         return UNKNOWN_NOISE if unknown else max(0.0, level * (1 + error) + floor)
 
-    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[Batch]:
+    def batches(self, start: int, stop: int, share: slice = ALL) -> Iterator[tuple[np.ndarray, ...]]:
         """Batches start ... stop - 1, two ahead, made in a thread of their own; an error in it is raised here."""
         ready: queue.Queue = queue.Queue(maxsize=2)
         ended = threading.Event()

@@ -116,15 +116,15 @@ class TrainingLog:
                 for tag, value in figures.items():
                     self.board.add_scalar(tag, value, step)
 
-    def validation(self, row: dict[str, Any], case: Case | None, sr: np.ndarray | None) -> None:
-        """One validation, with a picture of one case: best interpolation, result and truth side by side."""
+    def validation(self, row: dict[str, Any], case: Any, sr: np.ndarray | None) -> None:
+        """One validation, with a picture of one case of super-resolution: best interpolation, result and truth side by side."""
         with self._line("validation", row):
             if self.board is not None:
                 for name, value in row.items():
                     if isinstance(value, float):
                         figure, kind = name.rsplit("_", 1)
                         self.board.add_scalar(f"validation_{figure}/{kind}", value, row["step"])
-                if case is not None and sr is not None:
+                if isinstance(case, Case) and sr is not None:
                     title = f"{case.name} {case.degradation}: {case.best_interpolation}, SR, HR"
                     self.board.add_image(title, panel(case, sr), row["step"], dataformats="HW")
                 self.board.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import get_args
 
 import torch
@@ -92,3 +93,42 @@ def gradient_difference_loss(sr: Tensor, hr: Tensor) -> Tensor:
         if sr.shape[axis] > 1:
             terms.append((sr.diff(dim=axis).abs() - hr.diff(dim=axis).abs()).square().mean())
     return torch.stack(terms).mean() if terms else sr.new_zeros(())
+
+
+# ---------------------------------------------------------------- with a weight for every voxel (synthesis)
+def weighted_content_loss(kind: Content, made: Tensor, target: Tensor, weight: Tensor, tolerance: int = 0) -> Tensor:
+    """`content_loss` as the weighted mean over voxels; `weight` is 0 or more, of the target's shape.
+
+    With `tolerance` 1 a voxel's difference is the smallest to the target within one voxel along each axis: what a registration error
+    of that size costs nothing.
+    """
+    difference = (made - target).abs()
+    if tolerance:
+        padded = F.pad(target, (1,) * 6, mode="replicate")
+        k, j, i = target.shape[2:]
+        with torch.no_grad():  # which neighbour is nearest; the gradient goes through the difference to that one
+            nearest, least = target, difference
+            for a, b, c in itertools.product(range(3), repeat=3):
+                moved = padded[:, :, a : a + k, b : b + j, c : c + i]
+                closer = (made - moved).abs() < least
+                nearest, least = torch.where(closer, moved, nearest), torch.where(closer, (made - moved).abs(), least)
+        difference = (made - nearest).abs()
+    if kind == "mse":
+        difference = difference.square()
+    elif kind == "charbonnier":
+        difference = torch.sqrt(difference.square() + CHARBONNIER_EPSILON**2) - CHARBONNIER_EPSILON
+    elif kind != "l1":
+        raise JobError(f"content loss {kind!r}: choose from {', '.join(get_args(Content))}")
+    return (difference * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def weighted_gradient_difference_loss(made: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """`gradient_difference_loss` as the weighted mean; a difference counts as the lighter of its two voxels."""
+    terms = []
+    for axis in (-3, -2, -1):
+        n = made.shape[axis]
+        if n > 1:
+            both = torch.minimum(weight.narrow(axis, 0, n - 1), weight.narrow(axis, 1, n - 1))
+            gap = (made.diff(dim=axis).abs() - target.diff(dim=axis).abs()).square()
+            terms.append((gap * both).sum() / both.sum().clamp(min=1e-6))
+    return torch.stack(terms).mean() if terms else made.new_zeros(())

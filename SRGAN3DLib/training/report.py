@@ -183,7 +183,7 @@ def _mean_gain(row: dict[str, Any], kinds: list[str]) -> float:
 def _pictures(run: Path, config: TrainConfig) -> list[str]:
     """The first validation scan under each degradation: best interpolation, the run's models, the truth."""
     networks = {name: Checkpoint.load(run / file).generator() for name, file in MODELS.items() if (run / file).exists()}
-    if not networks or not (config.validation or config.validation_share):
+    if not networks or config.synthesis or not (config.validation or config.validation_share):
         return []
     lines = ["## Pictures", ""]
     try:

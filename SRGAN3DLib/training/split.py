@@ -16,7 +16,6 @@ import numpy as np
 from SRGAN3DLib.contract.configs import read_json
 from SRGAN3DLib.contract.errors import Cancelled, JobError, VolumeError
 from SRGAN3DLib.volumes.files import write_text
-from SRGAN3DLib.volumes.scans import Scan
 from SRGAN3DLib.volumes.subjects import SOURCES
 
 from .run_folder import SPLIT
@@ -30,7 +29,7 @@ SHOWN_SUBJECTS, SHOWN_FILES = 40, 3  # of the table that is printed; split.json 
 class Member:
     """A scan and its role: train, validation, or skipped for a `reason`. `source`: the option that named it, data or validation."""
 
-    scan: Scan
+    scan: Any  # a `Scan`, or a `Pair` of images: what has a path, name, subject, subject_source, contrast and size
     source: str
     role: str
     reason: str = ""
@@ -59,7 +58,7 @@ class Split:
     def of(self, role: str) -> list[Member]:
         return [member for member in self.members if member.role == role]
 
-    def try_each(self, role: str, use: Callable[[Scan], None], cancelled: Callable[[], bool] = lambda: False) -> None:
+    def try_each(self, role: str, use: Callable[[Any], None], cancelled: Callable[[], bool] = lambda: False) -> None:
         """Call `use` with each scan of the role. A scan that raises is skipped with the reason, or stops a run that has used it before."""
         for index, member in enumerate(self.members):
             if member.role != role:

@@ -35,7 +35,7 @@ from SRGAN3DLib.networks.patch_discriminator import make_discriminator, seen_bes
 from SRGAN3DLib.volumes.files import make_folder, write_text
 
 from . import state as training_state
-from .datasets import Batch, TrainingSet
+from .datasets import TrainingSet
 from .log import TrainingLog
 from .loss_guard import TOLERATED, LossGuard
 from .losses import adversarial_loss, content_loss, discriminator_loss, gradient_difference_loss, lattice_loss, r1_penalty, spectrum_loss
@@ -192,20 +192,15 @@ class Trainer:
         return "content" if self.step <= self.config.steps else "GAN"
 
     # ------------------------------------------------------------ one step
-    def train_step(self, batch: Batch) -> dict[str, float]:
+    def train_step(self, batch: tuple[np.ndarray, ...]) -> dict[str, float]:
         """One update of G (and of D in the GAN stage) on one batch; a step that `LossGuard` finds bad changes nothing.
 
         Both gradients are taken before either network moves. Figures are means over the batch of all ranks.
         """
-        lr, hr, mtf, noise = (torch.from_numpy(part).to(self.device) for part in batch)
-        lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
         adversarial = self.step >= self.config.steps
         self._set_rates(adversarial)
         buffers = [(b, b.clone()) for part in (self.generator, self.discriminator) if part is not None for b in part.buffers()]
-        told = with_conditions(lr, self.config.generator, Conditions(mtf, noise))
-        with self._autocast():
-            sr = self.generator(told).float()
-        self.beside = seen_beside(told, self.config.generator) if adversarial and self.config.discriminator.conditional else None
+        sr, hr = self._made(batch)
         figures = self._losses(sr, hr, adversarial)
         updates = [(self.generator, self.g_optimiser, "")]
         if adversarial and self.d_optimiser is not None:
@@ -226,13 +221,28 @@ class Trainer:
         self.scaler.update()
         return losses
 
+    def _made(self, batch: tuple[np.ndarray, ...]) -> tuple[Tensor, Tensor]:
+        """G's answer to a batch, and the truth."""
+        lr, hr, mtf, noise = (torch.from_numpy(part).to(self.device) for part in batch)
+        lr, hr = lr.contiguous(memory_format=self.layout), hr.contiguous(memory_format=self.layout)
+        told = with_conditions(lr, self.config.generator, Conditions(mtf, noise))
+        adversarial = self.step >= self.config.steps
+        self.beside = seen_beside(told, self.config.generator) if adversarial and self.config.discriminator.conditional else None
+        with self._autocast():
+            return self.generator(told).float(), hr
+
+    def _content(self, sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """The content loss of an answer, and its gradient difference where that counts."""
+        gradient = gradient_difference_loss(sr, hr) if self.config.gradient_difference_weight else sr.new_zeros(())
+        return content_loss(self.config.content, sr, hr), gradient
+
     def _losses(self, sr: Tensor, hr: Tensor, adversarial: bool) -> dict[str, Tensor]:
         """Equation (2), and (1) where it is due; leaves the gradients in G and D."""
         config = self.config
-        content = content_loss(config.content, sr, hr)
+        content, gradient_difference = self._content(sr, hr)
         loss, figures = config.content_weight * content, {"content": content}
         if config.gradient_difference_weight:
-            figures["gradient_difference"] = gradient_difference_loss(sr, hr)
+            figures["gradient_difference"] = gradient_difference
             loss = loss + config.gradient_difference_weight * figures["gradient_difference"]
         if adversarial and config.spectrum_weight:
             figures["spectrum"] = spectrum_loss(sr, hr)
@@ -333,9 +343,8 @@ class Trainer:
         for case, truth in self.validation:
             if self.ranks.world == 1 and cancelled():
                 self._stop()
-            with self._autocast():
-                sr = super_resolve(self.ema, case, self.config.generator, self.device)
-            rows.append(score(case, sr, truth))
+            sr = self._answer(case)
+            rows.append(self._score(case, sr, truth))
             shown = (case, sr) if shown is None else shown
         means = summary(self.ranks.gather(rows))
         if not self.ranks.first:
@@ -354,14 +363,26 @@ class Trainer:
             self.least_unlike = unlike if gains else math.inf
             self.export("model-sharp.safetensors", {**row, "unlikeness": unlike} if gains else {})
 
+    def _answer(self, case: Any) -> np.ndarray:
+        """The EMA generator's image for a validation case."""
+        with self._autocast():
+            return super_resolve(self.ema, case, self.config.generator, self.device)
+
+    def _score(self, case: Any, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]:
+        return score(case, sr, truth)
+
     def export(self, name: str, metrics: dict[str, Any]) -> None:
         """The EMA generator as an ordinary checkpoint in RUN."""
+        Checkpoint(self._header(name.removesuffix(".safetensors"), metrics), self.ema.state_dict()).save(self.run / name)
+
+    def _header(self, name: str, metrics: dict[str, Any]) -> CheckpointHeader:
+        """What the checkpoint says about itself."""
         config = self.config
         scans = {v.scan.path: v.scan for v in self.data.volumes}
         laid = [(volume.spacing_mm, way) for volume in self.data.volumes for way in volume.orders]
         spacings = [mm[axis] * f for mm, way in laid for axis, f in zip(way, config.generator.factors, strict=True)]
-        header = CheckpointHeader(
-            name=name.removesuffix(".safetensors"),
+        return CheckpointHeader(
+            name=name,
             generator=config.generator,
             degradation=config.degradation,
             back_projection=config.generator.blur_aware,
@@ -380,4 +401,3 @@ class Trainer:
             citation=CITATION,
             created=datetime.date.today().isoformat(),
         )
-        Checkpoint(header, self.ema.state_dict()).save(self.run / name)

@@ -22,7 +22,8 @@ from .datasets import cases_of
 from .split import NAME as SPLIT
 from .split import read_split
 
-FIGURES = ("gain", "psnr", "ssim", "gradient_ratio", "high_band_ratio", "phase_pattern")  # the ratios: sharpness, the truth's is 1
+# the ratios measure sharpness; the truth's is 1
+FIGURES = ("gain", "psnr", "ssim", "mae", "gradient_ratio", "high_band_ratio", "phase_pattern")
 PATTERN_SEEN_FROM = 0.0006  # of the range: the phase pattern that a sharp model may have
 
 
@@ -58,7 +59,12 @@ def score(case: Case, sr: np.ndarray, truth: dict[str, float]) -> dict[str, Any]
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means by degradation (`gain_box`, `psnr_box`, ...), and under `gains` the gain of every case, dB."""
     kinds = sorted({row["degradation"] for row in rows})
-    means = {f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind])) for kind in kinds for f in FIGURES}
+    means = {
+        f"{f}_{kind}": float(np.mean([row[f] for row in rows if row["degradation"] == kind]))
+        for kind in kinds
+        for f in FIGURES
+        if f in rows[0]
+    }
     return {**means, "gains": {f"{row['scan']} {row['degradation']}": round(row["gain"], 3) for row in rows}}
 
 

@@ -285,7 +285,7 @@ def _scan(found: _Found, base: Path, problem: str, guess: Subject) -> Scan:
     name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
     name += f" (series {found.of_many})" if found.of_many else ""
     subject = Subject(row["subject"], "table") if row.get("subject") else guess
-    contrast, problem = row.get("contrast") or _contrast(path), problem or subject.problem
+    contrast, problem = row.get("contrast") or contrast_named(path), problem or subject.problem
     licence = row.get("licence", "")
     return Scan(path, name, subject.name, contrast, licence, truth, problem, subject.source, found.series, found.of_many)
 
@@ -295,5 +295,6 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)]
 
 
-def _contrast(path: Path) -> str:
+def contrast_named(path: Path) -> str:
+    """The contrast that a file's name ends with, in BIDS's words; empty where it ends with none."""
     return _CONTRASTS.get(re.split(r"[-_. ]", _stem(path))[-1].lower(), "")

@@ -149,6 +149,17 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
+def read_labels(path: str | Path) -> Volume:
+    """A mask or label map, which `Volume.read` refuses as a scan. Raises `VolumeError` in the same words."""
+    path = Path(path)
+    with _naming(path):
+        form = format_to_read(path)
+        if form.has_series:
+            raise VolumeError("a DICOM series; a mask must be a NIfTI, NRRD or MetaImage file")
+        array, geometry, facts = form.read(path)
+        return Volume(array, geometry, path=path, **facts)
+
+
 def read_geometry(path: str | Path, series: str | None = None) -> Geometry:
     """The grid of what `Volume.read` would read, from the header alone. Raises `VolumeError` in the same words."""
     path = Path(path)

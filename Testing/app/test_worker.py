@@ -266,5 +266,5 @@ def test_without_torch_it_says_so(tmp_path: Path) -> None:
 def test_schema_has_the_keys_of_the_jobs() -> None:
     for cls, name in ((SuperResolveJob, "super-resolve"), (worker.Load, "load")):
         assert {field.name for field in fields(cls)} == set(SCHEMA["$defs"][name]["properties"]) - {"request", "id"}
-    with pytest.raises(JobError, match="choose from load, super-resolve, cancel, stop"):
+    with pytest.raises(JobError, match="choose from load, super-resolve, synthesize, cancel, stop"):
         parse_request(b'{"request": "go"}')
