@@ -64,7 +64,7 @@ def image(data: Path, work: Path, subject: str, contrast: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         volume = Volume.read(source)
         box = ((start, stop), *((0, n) for n in volume.array.shape[1:]))
-        volume.with_array(volume.array[start:stop], volume.geometry.crop(box)).write(path, like_input_dtype=True)
+        volume.with_array(volume.array[start:stop], volume.geometry.crop(box)).write(path, dtype="input")
     return path
 
 

@@ -53,7 +53,7 @@ def synthesize(
     if as_array:
         write_array(target, result.volume.array)
     else:
-        result.volume.write(target, like_input_dtype=True)
+        result.volume.write(target, dtype="input")
     report(Progress("writing", 1, 1))
     files = {"input": job.input, "also": dict(job.also), "output": job.output}
     return {**files, "dtype": result.volume.dtype, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}

@@ -71,9 +71,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def unlikeness(means: dict[str, Any]) -> float:
     """How far a sharp model's clean results are from looking like the truth: spectrum, gradient and lattice together; 0 is alike.
 
-    `means` is a row of `summary`. Without validation cases: 0.
+    `means` is a row of `summary`. Without validation cases, and for synthesis: 0.
     """
     kinds = [name[5:] for name in means if name.startswith("gain_") and "noise" not in name]
+    kinds = [kind for kind in kinds if f"high_band_ratio_{kind}" in means]  # synthesis has no spectrum to compare
     terms = []
     for kind in kinds:
         ratios = [max(means[f"{name}_ratio_{kind}"], 1e-3) for name in ("high_band", "gradient")]

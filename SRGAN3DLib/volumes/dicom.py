@@ -89,7 +89,7 @@ def _acquisition(frames: Sequence[Frame], geometry: Geometry) -> AcquisitionFact
 
 
 def _stored_type(frames: Sequence[Frame]) -> dict[str, Any]:
-    """The type for `like_input_dtype`: the stored one; a wider integer where whole numbers are rescaled; else the type with its scaling."""
+    """The type for `dtype` input: the stored one; a wider integer where whole numbers are rescaled; else the type with its scaling."""
     scalings, formats = {frame.scaling for frame in frames}, {frame.part.format for frame in frames}
     types = {np.dtype(f"{one.kind}{one.allocated // 8}") for one in formats if one is not None}
     stored = np.result_type(*types)

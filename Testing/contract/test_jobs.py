@@ -91,7 +91,7 @@ def test_configs_round_trip_and_refuse() -> None:
         config = training_preset(name, "data", "run", factors=(1, 2, 4))
         assert from_json(TrainConfig, json.loads(json.dumps(to_json(config)))) == config
     assert preset("paper") == GeneratorConfig() and training_preset("paper", "d", "r").content == "mse"
-    bad = {"factors": (2, 9, 2), "features": 0, "blocks": -1, "slope": 1.0, "input_channels": 17, "upsampling": "magic", "norm": "layer"}
+    bad = {"factors": (2, 9, 2), "features": 0, "blocks": -1, "slope": 1.0, "input_channels": 513, "upsampling": "magic", "norm": "layer"}
     for key, value in bad.items():
         with pytest.raises(JobError, match=key) as caught:
             GeneratorConfig(**{key: value})  # type: ignore[arg-type]

@@ -155,7 +155,7 @@ def test_a_phantom_of_known_hu_keeps_them(tmp_path: Path) -> None:
     result = Synthesizer(identity(output), "cpu")({"MR": volume})
     assert result.info["precision"] == "fp32"
     assert np.abs(result.volume.array - hu).max() <= 1
-    result.volume.write(tmp_path / "ct.nii.gz", like_input_dtype=True)
+    result.volume.write(tmp_path / "ct.nii.gz", dtype="input")
     again = Volume.read(tmp_path / "ct.nii.gz")
     assert again.dtype == "int16" and np.abs(again.array - hu).max() <= 1
 
