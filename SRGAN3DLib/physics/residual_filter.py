@@ -18,7 +18,7 @@ import numpy as np
 
 from .degradations import AxisBlur, Degradation
 
-OPEN = 0.042  # of bright tissue: standard deviation of what the network leaves open, a voxel of the fine grid, in a clean scan
+OPEN = 0.015  # of bright tissue: standard deviation of what the network leaves open of a coarse voxel, in a clean scan
 NOISE_TAKES = 0.02  # noise (of bright tissue) at which half of that variance is open: beyond it, the network trusts the scan less
 UNKNOWN_NOISE_IS = 0.015  # what is assumed where nobody knows the noise
 KNOWN, ESTIMATED = 1e-3, 0.3  # softness of an exact inverse, of one by an estimated blur
@@ -40,7 +40,7 @@ class ResidualFilter:
         """
         level = UNKNOWN_NOISE_IS if noise is None else noise
         still_open = OPEN**2 / (1 + (level / NOISE_TAKES) ** 2)
-        damping = math.prod(operator.factors) * level**2 / still_open
+        damping = level**2 / still_open
         kinds = {blur.kind for blur, f in zip(operator.blurs, operator.factors, strict=True) if f > 1}
         if blur_is_known:
             return ResidualFilter(math.inf if kinds & {"sinc", "kspace"} else KNOWN, damping)
