@@ -172,6 +172,18 @@ class SuperResolver:
         }
         return Result({"sr": sr}, info)
 
+    def look(self, volume: Volume, blur: str = "auto", noise: str = "auto") -> dict[str, Any]:
+        """What a call would be told of this scan: the accounts of `blur` and `noise`, as in a result's info, the factors along the
+        scan's own axes K, J, I, and the value of bright tissue above air. Raises `JobError`."""
+        scan, _ = self._scan(volume, None)
+        seen = NoiseChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.header.generator.noise_aware, noise)
+        return {
+            "blur": self._blur_choice(scan, blur).info,
+            "noise": seen.info,
+            "factors_kji": scan.order.inverse.per_axis(self.factors),
+            "bright_tissue": IntensityScale.fit(scan.array).gain,
+        }
+
     def _scan(self, volume: Volume, factors_ijk: Sequence[int] | None) -> tuple[_Scan, list[str]]:
         """The scan as the network sees it: nearest to RAS, then with its axes where the network's factors are; and what to say of that."""
         order = AxisOrder.towards_ras(volume.geometry)
