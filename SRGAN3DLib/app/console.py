@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from SRGAN3DLib.contract.events import Event, Log, Progress
-from SRGAN3DLib.contract.jobs import DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, SynthesizeJob
+from SRGAN3DLib.contract.jobs import CheckJob, DemoJob, EvaluateJob, Job, ModelsJob, SuperResolveJob, SynthesizeJob
 from SRGAN3DLib.contract.result_info import blur_in_words, condition, noise_in_words
 from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 
@@ -99,6 +99,8 @@ def print_result(job: Job, info: dict[str, Any]) -> None:
         print(f"report: {info['report']}")
     elif isinstance(job, EvaluateJob):
         _print_scores(info["scans"], f"report: {info['report']}")
+    elif isinstance(job, CheckJob):
+        _print_checks(info)
     elif isinstance(job, DemoJob):
         _print_scores([info], f"volumes and picture in {info['folder']}/: LR.nii.gz, SR.nii.gz, HR.nii.gz, comparison.png")
     elif isinstance(job, ModelsJob):
@@ -170,3 +172,13 @@ def _print_models(models: list[dict[str, Any]], whole: bool) -> None:
         if whole:
             for line in json.dumps(model, indent=1, ensure_ascii=False).split("\n"):
                 show(line)
+
+
+def _print_checks(info: dict[str, Any]) -> None:
+    for row in info["scans"]:
+        show(f"{row['scan']}: {row['verdict']}")
+        for line in row["fitness"]:
+            verdict = "as in training" if line["as_in_training"] else f"outside: {line['expect']}"
+            show(f"  {line['fact']}: {line['shows']} ({verdict})")
+    if info["failed"]:
+        show(f"{len(info['scans'])} checked, {len(info['failed'])} failed")

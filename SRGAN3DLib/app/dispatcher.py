@@ -14,6 +14,7 @@ from SRGAN3DLib.contract.errors import Cancelled, JobError, SRGAN3DError, typed_
 from SRGAN3DLib.contract.events import Failed, IsCancelled, Log, Progress, Report
 from SRGAN3DLib.contract.jobs import (
     BlendJob,
+    CheckJob,
     DemoJob,
     EvaluateJob,
     FitJob,
@@ -29,6 +30,7 @@ from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference import memory
 from SRGAN3DLib.training.ranks import Ranks
 
+from .checks import check
 from .inputs import jobs_of_folder
 from .synthesis import LoadSynthesizer, load_synthesizer, synthesize
 
@@ -62,6 +64,8 @@ def check_job(job: Job) -> None:
 def _models_of(job: Job) -> tuple[str, ...]:
     if isinstance(job, SuperResolveJob):
         return () if job.model == AUTO else split_models(job.model, job.alpha)
+    if isinstance(job, CheckJob):
+        return () if job.model == AUTO else (job.model,)
     if isinstance(job, BlendJob):
         return (job.faithful, job.sharp)
     if isinstance(job, EvaluateJob | DemoJob | SynthesizeJob):
@@ -96,6 +100,8 @@ def do_job(
         if job.task == "synthesis":
             return evaluate_synthesis(job, report, cancelled)
         return evaluate(job, report, cancelled)
+    if isinstance(job, CheckJob):
+        return check(job, report, cancelled, load, on_ready)
     if isinstance(job, DemoJob):
         from .demo import demo
 

@@ -15,6 +15,7 @@ from SRGAN3DLib.contract.jobs import (
     OUTPUT_TYPES,
     PRECISIONS,
     BlendJob,
+    CheckJob,
     DemoJob,
     EvaluateJob,
     ModelsJob,
@@ -109,6 +110,18 @@ def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     return makes(verb, SuperResolveJob)
 
 
+def add_check(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("check", help="try a model on the scan itself: does it help there?")
+    verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
+    add_series(verb)
+    verb.add_argument("--model", default=AUTO, metavar="NAME|FILE", help="as for super-resolve (default: auto)")
+    verb.add_argument("--blur", default="auto", help=BLUR_HELP)
+    verb.add_argument("--noise", default="auto", help=NOISE_HELP)
+    add_compute(verb)
+    add_memory_limit(verb)
+    return makes(verb, CheckJob)
+
+
 def add_evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("evaluate", help="score a model on high-resolution scans, by the protocol")
     add_model(verb)
@@ -158,4 +171,4 @@ def add_blend(verbs: Any) -> argparse.ArgumentParser:
     return makes(verb, BlendJob)
 
 
-COMMANDS = (add_super_resolve, add_evaluate, add_models, add_demo, add_blend)
+COMMANDS = (add_super_resolve, add_check, add_evaluate, add_models, add_demo, add_blend)

@@ -25,7 +25,7 @@ from SRGAN3DLib.contract.checkpoint_header import file_hash, find_model
 from SRGAN3DLib.contract.configs import from_json
 from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Failed, IsCancelled, Log, Progress, json_line, one_line, to_line
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, Precision, SuperResolveJob, SynthesizeJob, split_models
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, CheckJob, Precision, SuperResolveJob, SynthesizeJob, split_models
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
 from SRGAN3DLib.inference import memory
@@ -38,7 +38,7 @@ from .synthesis import load_synthesizer
 from .worker_lines import MOST_WAITING, Outbox, parse_request, read_lines
 
 PACKAGES = ("torch", "safetensors", "psutil")  # what Slicer's Python lacks until Install
-JOBS: dict[str, Any] = {"super-resolve": SuperResolveJob, "synthesize": SynthesizeJob}
+JOBS: dict[str, Any] = {"super-resolve": SuperResolveJob, "synthesize": SynthesizeJob, "check": CheckJob}
 PROGRESS_EVERY_S = 0.1
 LAST_CALL_S = 5.0  # from the reason to end to the end of the process, whatever a job does
 PARENT_EVERY_S = 0.5
@@ -186,9 +186,9 @@ class Worker:
         return {"event": "loaded", "id": request["id"], "model": resolver.header.name, **about, "seconds": seconds}
 
     def _volume(self, request: dict[str, Any], cancelled: IsCancelled) -> dict[str, Any]:
-        """Super-resolve or synthesize one volume."""
+        """Super-resolve, synthesize or check one volume."""
         kind = request["request"]
-        job: SuperResolveJob | SynthesizeJob = from_json(JOBS[kind], request["body"], kind)
+        job: SuperResolveJob | SynthesizeJob | CheckJob = from_json(JOBS[kind], request["body"], kind)
         check_job(job)
         info = do_job(job, self._reporter(request["id"]), cancelled, self._ready, load_synthesizer=self._synthesizer)
         if info.get("fallbacks"):

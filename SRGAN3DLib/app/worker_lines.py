@@ -13,7 +13,7 @@ from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.events import shortened
 from SRGAN3DLib.contract.protocol import LONGEST_ID, LONGEST_LINE
 
-REQUESTS = ("load", "super-resolve", "synthesize", "cancel", "stop")
+REQUESTS = ("load", "super-resolve", "synthesize", "check", "cancel", "stop")
 WITHOUT_BODY = ("cancel", "stop")
 MOST_WAITING = 1000  # answers: a client that has not read so many does not miss a progress line
 

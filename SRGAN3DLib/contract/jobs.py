@@ -268,6 +268,30 @@ class FitJob:
 
 
 @dataclass(frozen=True)
+class CheckJob:
+    """Try a model on the scan itself (`input`: a file, a DICOM folder, or a folder of volumes): does it help there?
+
+    `model`, `blur`, `noise`, `series` and `ijk_to_ras` as in `SuperResolveJob`.
+    """
+
+    input: str
+    model: str = AUTO
+    blur: str = "auto"
+    noise: str = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    memory_limit: str | None = None
+    series: str | None = None
+    ijk_to_ras: Matrix | None = None
+
+    def __post_init__(self) -> None:
+        parse_noise(self.noise)
+        check_path(self.input)
+        check_path(self.model)
+        check_compute(self.device, self.memory_limit)
+
+
+@dataclass(frozen=True)
 class ModelsJob:
     """List the shipped models (`name` None), or show the card of one: a shipped name or a file."""
 
@@ -278,10 +302,11 @@ class ModelsJob:
             check_path(self.name)
 
 
-Job = SuperResolveJob | SynthesizeJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
+Job = SuperResolveJob | SynthesizeJob | CheckJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
 _KINDS: dict[str, type] = {
     "super-resolve": SuperResolveJob,
     "synthesize": SynthesizeJob,
+    "check": CheckJob,
     "evaluate": EvaluateJob,
     "demo": DemoJob,
     "train": TrainJob,

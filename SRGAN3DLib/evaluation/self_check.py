@@ -74,10 +74,10 @@ def self_check(
     seen = resolver.look(volume, blur, noise)
     factors: Factors = seen["factors_kji"]
     kind = nearest_blur(seen["blur"]["mtf_kji"], factors)
-    block = head_block(volume, factors)
+    name = volume.path.name if volume.path is not None else "scan"
+    block = head_block(volume, factors, name)
     sigma = (seen["noise"]["percent"] or 0.0) / 100 * seen["bright_tissue"]
     added = noise_to_add(block.array.shape, factors, kind, sigma)
-    name = volume.path.name if volume.path is not None else "scan"
     case = Case.make(name, block.array, factors, kind, 100 * added / truth_range(block.array), seed)
     coarse = block.with_array(case.lr, block.geometry.coarsen(factors))
     percent = f"{100 * sigma / IntensityScale.fit(case.lr).gain:.4f}"
@@ -99,7 +99,7 @@ def self_check(
     return SelfCheck(gain, gradients[0] / gradients[1], result.info["consistency"]["rms_of_range"], info)
 
 
-def head_block(volume: Volume, factors_kji: Factors) -> Volume:
+def head_block(volume: Volume, factors_kji: Factors, name: str = "scan") -> Volume:
     """The part of the scan around the middle of its bright voxels, at most 96 voxels a side, a multiple of the factors.
 
     Raises `VolumeError` where less than 24 voxels a side would be left after it was made coarser.
@@ -110,7 +110,7 @@ def head_block(volume: Volume, factors_kji: Factors) -> Volume:
     for axis, (n, f) in enumerate(zip(volume.array.shape, factors_kji, strict=True)):
         side = min(n, LARGEST_SIDE) // f * f
         if side // f < LEAST_SIDE:
-            raise VolumeError(f"{n} voxels along {'KJI'[axis]}: a self-check by factor {f} needs {LEAST_SIDE * f}")
+            raise VolumeError(f"{name}: {n} voxels along {'KJI'[axis]}: a self-check by factor {f} needs {LEAST_SIDE * f}")
         along = bright.sum(axis=tuple(a for a in range(3) if a != axis))
         middle = float(np.average(np.arange(n), weights=along + 1e-9))
         start = int(np.clip(round(middle - side / 2), 0, n - side))

@@ -24,6 +24,13 @@ class AutoResolver:
         """The model for a scan. Raises `JobError`."""
         return choose_model(self.headers, volume.geometry.spacing_ijk_mm, spacing_ijk_mm, factors_ijk)
 
+    def resolver(self, choice: ModelChoice) -> SuperResolver:
+        """The chosen model, made ready."""
+        if self.ready is None or self.ready[0] != choice.name:
+            self.ready = None  # two at once could be too much
+            self.ready = (choice.name, SuperResolver.load(choice.name, *self.terms))
+        return self.ready[1]
+
     def __call__(
         self, volume: Volume, *, spacing_ijk_mm: tuple[float, float, float] | None = None, factors_ijk: Any = None, **options: Any
     ) -> Result:
@@ -31,9 +38,6 @@ class AutoResolver:
         choice = self.choose(volume, spacing_ijk_mm, factors_ijk)
         if "on_progress" in options:
             options["on_progress"](Log(f"model: {choice.reason}"))
-        if self.ready is None or self.ready[0] != choice.name:
-            self.ready = None  # two at once could be too much
-            self.ready = (choice.name, SuperResolver.load(choice.name, *self.terms))
-        result = self.ready[1](volume, spacing_ijk_mm=spacing_ijk_mm, factors_ijk=choice.factors_ijk, **options)
+        result = self.resolver(choice)(volume, spacing_ijk_mm=spacing_ijk_mm, factors_ijk=choice.factors_ijk, **options)
         asked = {**result.info["asked"], "model": AUTO}
         return Result(result.volumes, {**result.info, "asked": asked, "choice": {"model": choice.name, "reason": choice.reason}})

@@ -24,7 +24,7 @@ from grids import OBLIQUE, SHEARED
 from SRGAN3DLib.app import worker
 from SRGAN3DLib.app.worker_lines import parse_request
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import SuperResolveJob
+from SRGAN3DLib.contract.jobs import CheckJob, SuperResolveJob
 from SRGAN3DLib.volumes.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,7 +264,7 @@ def test_without_torch_it_says_so(tmp_path: Path) -> None:
 
 
 def test_schema_has_the_keys_of_the_jobs() -> None:
-    for cls, name in ((SuperResolveJob, "super-resolve"), (worker.Load, "load")):
+    for cls, name in ((SuperResolveJob, "super-resolve"), (CheckJob, "check"), (worker.Load, "load")):
         assert {field.name for field in fields(cls)} == set(SCHEMA["$defs"][name]["properties"]) - {"request", "id"}
-    with pytest.raises(JobError, match="choose from load, super-resolve, synthesize, cancel, stop"):
+    with pytest.raises(JobError, match="choose from load, super-resolve, synthesize, check, cancel, stop"):
         parse_request(b'{"request": "go"}')

@@ -72,7 +72,7 @@ def test_jobs_round_trip(job: Job) -> None:
         ({"job": "train", "config": {"data": "d", "out": "o", "generator": [2]}}, "an object is wanted"),
         ({"job": "models", "name": 3}, "models.name is 3"),
         ({"job": ["super-resolve"]}, "job .'super-resolve'."),
-        ({"job": None}, "choose from super-resolve, synthesize, evaluate, demo, train, blend, fit, models"),
+        ({"job": None}, "choose from super-resolve, synthesize, check, evaluate, demo, train, blend, fit, models"),
         (None, "choose from"),
         ({"job": "super-resolve", "input": "a", "output": "b", "model": "m", "alpha": 0.5}, "pair FAITHFUL,SHARP"),
         ({"job": "super-resolve", "input": "a", "output": "b", "model": "m,n", "alpha": 2}, "alpha 2"),
