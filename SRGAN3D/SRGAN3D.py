@@ -1,8 +1,9 @@
-"""The module as Slicer finds it: thin. Panel, logic, worker and MRML are in SRGAN3DSlicer/, the computation in SRGAN3DLib/.
+"""The module as Slicer finds it. Panel, logic, worker and MRML are in SRGAN3DSlicer/, the computation in SRGAN3DLib/.
 
-Slicer's own process never loads torch: the worker, a process of its own, does.
+Slicer's own process never loads torch: the worker, a separate process, does.
 """
 
+import logging
 import sys
 
 import numpy as np
@@ -28,31 +29,46 @@ class SRGAN3D(ScriptedLoadableModule):
         self.parent.title = _("Super-Resolution (SRGAN3D)")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
         self.parent.dependencies = []
-        self.parent.contributors = ["SRGAN3D contributors"]
+        self.parent.contributors = ["SRGAN3D contributors (the SRGAN3D project)"]
         self.parent.helpText = _(
-            "Super-resolution of 3-D head MRI: the selected volume on a finer grid, in the same place. "
-            "Research software, not a medical device: the added detail is inferred, not measured. "
+            "Puts an MRI scan of the head on a finer grid, in the same place, and says how sure one can be of the result. "
+            "Research software, not for diagnosis: detail finer than the voxels of the scan is inferred, not measured. "
             'See the <a href="https://github.com/SRGAN3D/SlicerSRGAN3D#in-3d-slicer">tutorial</a>.'
         )
         self.parent.acknowledgementText = _(
             "After I. Sánchez and V. Vilaplana, 3D Medical Image Synthesis using Generative Adversarial Networks (womENCourage 2017), "
             "and Brain MRI super-resolution using 3D generative adversarial networks (arXiv 1812.11440)."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", onStartupCompleted)
+
+
+def onStartupCompleted():
+    registerSampleData()
+    registerContextMenu()
 
 
 def registerSampleData():
-    """Once Slicer has started; one that was told to leave Sample Data out has nothing to register with."""
+    """A Slicer that was started without Sample Data has none of ours either."""
     from SRGAN3DSlicer import sample_data
 
     try:
         sample_data.register()
-    except ImportError:
-        return
+    except ImportError as error:
+        logging.info("SRGAN3D: no sample data, since %s is absent", error.name)
+
+
+def registerContextMenu():
+    """The entry "Super-resolve..." for volumes in the data tree, where Slicer has one."""
+    from SRGAN3DSlicer import context_menu
+
+    try:
+        context_menu.register()
+    except ImportError as error:
+        logging.info("SRGAN3D: no context menu, since %s is absent", error.name)
 
 
 class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Puts the panel into Slicer, and tells it when the scene or the user comes and goes."""
+    """Puts the panel into Slicer, and reports to it when the scene changes and when the user comes and goes."""
 
     def __init__(self, parent=None):
         self.parameters, self.connection, self.panel, self.logic, self.active = None, None, None, None, True
@@ -69,14 +85,23 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = SRGAN3DLogic()
         self.panel = Panel(self.ui, self.logic)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEnd)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEnd)
+        scene = slicer.mrmlScene
+        for event, method in (
+            (scene.StartCloseEvent, self.onSceneStartClose),
+            (scene.EndCloseEvent, self.onSceneEnd),
+            (scene.StartImportEvent, self.onSceneStartImport),
+            (scene.EndImportEvent, self.onSceneEnd),
+            (scene.StartSaveEvent, self.onSceneStartSave),
+            (scene.EndSaveEvent, self.onSceneEndSave),
+            (scene.NodeAddedEvent, self.onSceneNodes),
+            (scene.NodeRemovedEvent, self.onSceneNodes),
+        ):
+            self.addObserver(scene, event, method)
+        self.observeSelection()
         self.bind()
 
     def cleanup(self):
-        """The module is reloaded or Slicer ends: no process stays."""
+        """The module is reloaded or Slicer ends: no process is left."""
         self.unbind()
         self.removeObservers()
         if self.panel is not None:  # else setup() has failed
@@ -84,9 +109,13 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.cleanup()
 
     def enter(self):
+        from SRGAN3DSlicer import context_menu
+
         self.active = True
         self.bind()
         self.panel.refresh_torch()
+        self.panel.choose_result(context_menu.current_node())
+        self.panel.warm_up()
 
     def exit(self):
         self.active = False
@@ -94,14 +123,36 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event):
         self.unbind()
-        self.panel.forget_result()
+        self.panel.result.drop()
 
     def onSceneStartImport(self, caller, event):
-        """Selectors are emptied and turn to the first node; that is nobody's choice, and must not be written into the scene."""
+        """Selectors are emptied and turn to the first node. The user did not choose it, and it must not be written into the scene."""
         self.unbind()
 
+    def onSceneStartSave(self, caller, event):
+        self.panel.result.comparison.before_save()
+
+    def onSceneEndSave(self, caller, event):
+        self.panel.result.comparison.after_save()
+
+    def onSceneNodes(self, caller, event):
+        """A volume has come or gone."""
+        if self.parameters is not None:
+            self.panel.on_scene_nodes()
+
+    def observeSelection(self):
+        """The data tree makes the volume active that is shown by its eye: if that is a result, the panel shows it."""
+        logic = slicer.app.applicationLogic() if hasattr(slicer.app, "applicationLogic") else None
+        self.selection = logic.GetSelectionNode() if logic is not None else None
+        if self.selection is not None:
+            self.addObserver(self.selection, "ModifiedEvent", self.onSelection)
+
+    def onSelection(self, caller, event):
+        if self.parameters is not None:
+            self.panel.choose_result(slicer.mrmlScene.GetNodeByID(self.selection.GetActiveVolumeID() or ""))
+
     def onSceneEnd(self, caller, event):
-        """Of a close or an import: the choices are those of the scene as it is now. The selectors have heard of it before us."""
+        """Of a close or an import: the choices are those of the scene as it is now. The selectors follow the scene before us."""
         if self.active:
             self.bind()
 
@@ -122,14 +173,14 @@ class SRGAN3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.panel.set_parameters(None)
 
     def onReload(self):
-        """Slicer executes this file again; what it imports must come anew too."""
+        """Slicer executes this file again, and it must import its packages anew."""
         for name in [name for name in sys.modules if name.split(".")[0] in ("SRGAN3DLib", "SRGAN3DSlicer")]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
 
 class SRGAN3DLogic(ScriptedLoadableModuleLogic, Logic):
-    """`SRGAN3DLogic().superResolve(volume)` returns the node; `superResolveAsync` a job. See SRGAN3DSlicer/logic.py."""
+    """`SRGAN3DLogic().superResolve(volume)` returns the node; `superResolveAsync` a run. See SRGAN3DSlicer/logic.py."""
 
     def __init__(self, make_process=None):
         ScriptedLoadableModuleLogic.__init__(self)
@@ -169,7 +220,7 @@ class SRGAN3DTest(ScriptedLoadableModuleTest):
         self.assertIn("label map", mrml.unfit(labels))
 
     def test_superResolves(self):
-        """Where torch and a model are there; else it says what is missing."""
+        """With torch and a model; else it says what is missing."""
         from SRGAN3DSlicer import install, preferences
 
         from SRGAN3DLib.contract.checkpoint_header import catalogue

@@ -1,94 +1,88 @@
-"""The models to choose from, and the card of each, from the header alone."""
+"""The models to choose from, one line on each, and the card of one; all from the header alone."""
 
-from pathlib import Path
+import html
 
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader, catalogue, find_model, read_header
-from SRGAN3DLib.contract.errors import SRGAN3DError
+from SRGAN3DLib.contract.errors import CheckpointError, SRGAN3DError
+
+from . import preferences
+from .placement import thins_slices
+from .tasks import in_order
 
 
-def models(added: list[str]) -> dict[str, CheckpointHeader]:
-    """Name (shipped) or path (added by the user) -> header; what cannot be read is left out."""
+def models() -> dict[str, CheckpointHeader]:
+    """Shipped name or key of an added checkpoint -> header, the default first. A file that cannot be read is left out."""
     found = {}
-    for key in [*catalogue(), *added]:
+    for key in [*catalogue(), *preferences.added_models()]:
         try:
-            found[key] = read_header(find_model(key))
+            found[key] = read_header(model_file(key))
         except SRGAN3DError:
             continue
-    return found
+    return in_order(found)
+
+
+def model_file(key: str) -> str:
+    """The file of a shipped name or of the key of an added checkpoint. Raises `CheckpointError`."""
+    added, file = preferences.added_models().get(key), preferences.file_of_key(key)[0]
+    if file and added is None:
+        raise CheckpointError(f"{file}: this checkpoint is not on this computer any more, or it has changed; add it again")
+    return str(find_model(added.path if added is not None else key))
+
+
+def missing(key: str) -> str:
+    """What to say of a model that a scene asks for and this computer does not have."""
+    file, sha256 = preferences.file_of_key(key)
+    if not file:
+        return _("The model {name}, chosen in this scene, is not installed here; another stands in its place.").format(name=key)
+    text = _("The checkpoint {file} (SHA-256 {sha}...), chosen in this scene, is not on this computer: add it under Advanced.")
+    return text.format(file=file, sha=sha256[:12])
 
 
 def title(key: str, header: CheckpointHeader) -> str:
-    i, j, k = reversed(header.generator.factors)
-    where = "" if key == header.name else f" ({Path(key).name})"
-    return f"{header.name}: {i}x{j}x{k}, {', '.join(header.contrasts) or 'any contrast'}{where}"
+    """One line: what the model is for."""
+    factors = header.generator.factors
+    if thins_slices(header):
+        use = _("thins slices x{factor}").format(factor=max(factors))
+    elif len(set(factors)) == 1:
+        use = _("x{factor} in all directions").format(factor=factors[0])
+    else:
+        use = "x".join(map(str, reversed(factors)))
+    if is_sharp(header):
+        use += _(", sharper texture, less exact")
+    where = "" if key == header.name else f" ({preferences.file_of_key(key)[0] or key})"
+    return f"{header.name}: {use}{where}"
 
 
-def lines(header: CheckpointHeader) -> list[tuple[str, str]]:
-    """(label, value) rows for a person."""
-    i, j, k = reversed(header.generator.factors)
+def is_sharp(header: CheckpointHeader) -> bool:
+    """Whether it was trained, or blended, towards texture by a discriminator."""
+    training = header.training
+    steps = (training.get("config") or {}).get("gan_steps", 0) if isinstance(training.get("config"), dict) else 0
+    return header.name.endswith("-sharp") or "blend" in training or bool(steps)
+
+
+def card(header: CheckpointHeader, seconds_a_million: float | None) -> str:
+    """The card as a small table; `seconds_a_million` is the time for a million voxels of the input on this computer."""
     low, high = header.spacing_range_mm
     scans = [str(one.get("scan") or one.get("name") or one.get("file") or "?").removesuffix(".nii.gz") for one in header.training_data]
+    gains = header.metrics.get("by_blur_told", {}).get("auto", {}) if isinstance(header.metrics, dict) else {}
     rows = [
-        (_("Factors"), _("{i} x {j} x {k} along I, J, K").format(i=i, j=j, k=k)),
-        (_("Contrast"), ", ".join(header.contrasts) or _("not stated")),
-        (_("Spacing"), _("{low:.2f} to {high:.2f} mm").format(low=low, high=high) if high > 0 else _("not stated")),
-        (
-            _("Blur"),
-            _("trained on {blur}").format(blur=blur(header)) + (_("; is told the blur of the scan") if header.generator.blur_aware else ""),
-        ),
-        (_("Data"), ", ".join(scans) or _("not stated")),
+        (_("Contrasts"), ", ".join(header.contrasts) or _("not stated")),
+        (_("Voxels"), _("{low:.1f} to {high:.1f} mm").format(low=low, high=high) if high > 0 else _("not stated")),
+        (_("Gain"), _gain(gains)),
+        (_("Trained on"), _("{count} scans").format(count=len(scans)) if len(scans) > 4 else ", ".join(scans) or _("not stated")),
         (_("Licence"), header.licence),
+        (_("Time here"), _("{s:.1f} s a million voxels").format(s=seconds_a_million) if seconds_a_million else ""),
     ]
-    if header.created:
-        rows.append((_("Created"), header.created))
-    return rows
+    cells = "".join(f"<tr><td>{html.escape(a)}:&nbsp;</td><td>{html.escape(b)}</td></tr>" for a, b in rows if b)
+    return f"<table>{cells}</table>"
 
 
-def blur(header: CheckpointHeader) -> str:
-    """What the training scans were blurred with."""
-    return "a mixture of box, gaussian and k-space" if header.degradation.kind == "random" else header.degradation.kind
-
-
-def told(info: dict) -> str:
-    """What the model was told of the scan's blur, and where that came from."""
-    found = info.get("blur", {})
-    mtf = found.get("mtf_kji")
-    return f"{found.get('source')}" + (f", MTF at Nyquist {' / '.join(f'{v:.2f}' for v in mtf)} along K, J, I" if mtf else "")
-
-
-def measured(header: CheckpointHeader, info: dict) -> str:
-    """What the result can honestly say of what was measured and what was inferred."""
-    factors = header.generator.factors
-    many = factors[0] * factors[1] * factors[2]
-    text = _(
-        "Measured: the input's voxels{grid}.\n"
-        "Inferred: every voxel of the result; for each measured value there are {many}.\n"
-        "Consistency: {agreement}.\n"
-        "The model was trained on {blur} blur; of this scan's blur it was told: {told}. "
-        "Detail finer than the input's grid comes from the training scans, and no diagnosis may rest on it."
-    )
-    return text.format(grid=_grid(info), many=many, blur=blur(header), told=told(info), agreement=_agreement(info))
-
-
-def _grid(info: dict) -> str:
-    """The part of the input that was taken, in voxels and mm."""
-    if not {"shape_kji", "factors_kji", "spacing_ijk_mm"} <= info.keys():
+def _gain(by_degradation: dict) -> str:
+    """Mean gain over interpolation on scans that were not trained on."""
+    values = [one.get("psnr_gain") for one in by_degradation.values() if isinstance(one, dict)]
+    numbers = [value for value in values if isinstance(value, (int, float))]
+    if not numbers:
         return ""
-    counts = [n // f for n, f in zip(info["shape_kji"], info["factors_kji"], strict=True)]
-    spacing = [s * f for s, f in zip(info["spacing_ijk_mm"], reversed(info["factors_kji"]), strict=True)]
-    return _(", {size} of {spacing} mm").format(
-        size=" x ".join(map(str, reversed(counts))), spacing=" x ".join(f"{s:.2f}" for s in spacing)
-    )
-
-
-def _agreement(info: dict) -> str:
-    """The consistency figure as a sentence; plainly, where there is none."""
-    found = info.get("consistency") or {}
-    if found.get("rms_of_range") is None:
-        return _("not available ({reason})").format(reason=found.get("assumes", _("the worker gave none")))
-    text = _(
-        "blurred and sampled again, the result differs from the scan by {percent:.2g} % of its range (RMS), if the scan had a {assumes}"
-    )
-    return text.format(percent=100 * found["rms_of_range"], assumes=found["assumes"])
+    return _("{low:+.1f} to {high:+.1f} dB PSNR over interpolation, on other scans").format(low=min(numbers), high=max(numbers))

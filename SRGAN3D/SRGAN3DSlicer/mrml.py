@@ -1,9 +1,9 @@
-"""Volumes of the scene: what may be super-resolved, where its voxels lie, and the node that a result becomes.
+"""Volumes of the scene: which can be super-resolved, where their voxels lie, and what their names say.
 
-Measured facts behind this are in the comments; matrices act on (i, j, k, 1), voxel centres, mm. Nothing here asks a question.
+Matrices act on (i, j, k, 1), voxel centres, mm. Nothing here asks the user a question.
 """
 
-import json
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
+from slicer import vtkMRMLScene
 
 from SRGAN3DLib.contract.errors import JobError, VolumeError
-from SRGAN3DLib.contract.result_info import noise_in_words
+from SRGAN3DLib.contract.limits import SHEAR_TOLERANCE
 
 Roi = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-REFUSED = {  # label maps and vectors ARE scalar volumes to MRML (IsA says so): they are told apart by class
+REFUSED = {  # for MRML label maps and vector volumes are scalar volumes too (IsA): their own class decides
     "vtkMRMLLabelMapVolumeNode": "a label map; choose a scan",
     "vtkMRMLVectorVolumeNode": "a colour or vector volume; choose a scan of one value a voxel",
     "vtkMRMLMultiVolumeNode": "a multivolume; choose one volume",
@@ -45,16 +45,17 @@ def unfit(node: Any) -> str:
         return f"{name}: not a scalar volume"
     image = node.GetImageData()
     scalars = image.GetPointData().GetScalars() if image is not None else None
-    # updateVolumeFromArray tells of the new size before the voxels are there: VTK would read beyond the old ones
+    # updateVolumeFromArray sets the new size before the voxels are there: VTK would read beyond the old ones
     if scalars is None or image.GetNumberOfPoints() == 0 or scalars.GetNumberOfTuples() != image.GetNumberOfPoints():
         return f"{name}: has no voxels"
     if image.GetNumberOfScalarComponents() != 1:
-        return f"{name}: {image.GetNumberOfScalarComponents()} values a voxel; one is wanted"
+        return f"{name}: {image.GetNumberOfScalarComponents()} values in each voxel; it must be one"
     if min(image.GetDimensions()) < 2:
-        return f"{name}: a 2-D image ({' x '.join(map(str, image.GetDimensions()))}); a volume is wanted"
+        return f"{name}: a 2-D image ({' x '.join(map(str, image.GetDimensions()))}); choose a 3-D volume"
     matrix = ijk_to_ras(node)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
-        return f"{name}: its matrix is singular (spacing {' x '.join(f'{s:g}' for s in node.GetSpacing())} mm); positions would be guesses"
+        shown = " x ".join(f"{s:g}" for s in node.GetSpacing())
+        return f"{name}: its matrix is singular (spacing {shown} mm); the positions of its voxels are not known"
     low, high = image.GetScalarRange()
     if not (np.isfinite(low) and np.isfinite(high)):
         return f"{name}: holds NaN or infinite values"
@@ -75,7 +76,7 @@ def check_output(node: Any, source: Any) -> None:
     if node.GetID() == source.GetID():
         raise JobError(f"{node.GetName()}: is the input itself; choose another output")
     if not node.IsA("vtkMRMLScalarVolumeNode") or any(node.IsA(kind) for kind in REFUSED):
-        raise JobError(f"{node.GetName()}: a scalar volume is wanted for the output")
+        raise JobError(f"{node.GetName()}: the output must be a scalar volume")
 
 
 def ijk_to_ras(node: Any) -> np.ndarray:
@@ -83,10 +84,6 @@ def ijk_to_ras(node: Any) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return slicer.util.arrayFromVTKMatrix(matrix)
-
-
-def spacing_kji(node: Any) -> tuple[float, float, float]:
-    return tuple(reversed(node.GetSpacing()))
 
 
 def shape_kji(node: Any) -> tuple[int, int, int]:
@@ -99,19 +96,33 @@ def voxel_count(node: Any, roi: Any) -> int:
     return math.prod(shape_kji(node) if found is None else [past - first for first, past in found])
 
 
-def first_fit(scene: Any) -> Any:
-    """The first volume of the scene that could be super-resolved, or None."""
-    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")):
-        node = scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode")
-        if not unfit(node):
-            return node
-    return None
+def fit_volumes(scene: Any) -> list[Any]:
+    """The volumes of the scene that can be super-resolved, hidden ones apart."""
+    count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    nodes = [scene.GetNthNodeByClass(number, "vtkMRMLScalarVolumeNode") for number in range(count)]
+    return [node for node in nodes if not node.GetHideFromEditors() and not unfit(node)]
+
+
+def directions(node: Any) -> tuple[str, str, str]:
+    """The anatomical direction (R, A or S, each once) that lies nearest to the axes I, J, K of the array.
+
+    A linear parent transform counts; one that is not linear is ignored.
+    """
+    axes = ijk_to_ras(node)[:3, :3]
+    parent = node.GetParentTransformNode()
+    if parent is not None and parent.IsTransformToWorldLinear():
+        to_world = vtk.vtkMatrix4x4()
+        parent.GetMatrixTransformToWorld(to_world)
+        axes = slicer.util.arrayFromVTKMatrix(to_world)[:3, :3] @ axes
+    cosines = np.abs(axes) / np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+    best = max(itertools.permutations(range(3)), key=lambda rows: sum(cosines[row, axis] for axis, row in enumerate(rows)))
+    return tuple("RAS"[row] for row in best)
 
 
 def contrasts(node: Any) -> list[tuple[str, str]]:
-    """(where it is written, contrast) for every contrast or modality that the volume's name, hierarchy or unit of values tells of.
+    """(where it is written, contrast) for every contrast or modality in the volume's name, hierarchy or unit of values.
 
-    Evidence, not knowledge: what is written nowhere is not guessed.
+    The voxels are not looked at, and nothing is guessed.
     """
     words = re.findall(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+", node.GetName() or "")
     found = [("its name", CONTRASTS[word.upper()]) for word in words if word.upper() in CONTRASTS]
@@ -128,7 +139,7 @@ def contrasts(node: Any) -> list[tuple[str, str]]:
 
 def is_sheared(node: Any) -> bool:
     axes = ijk_to_ras(node)[:3, :3] / np.asarray(node.GetSpacing())
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > 1e-4)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE)
 
 
 def is_warped(node: Any) -> bool:
@@ -157,8 +168,8 @@ def region(node: Any, roi: Any) -> Roi | None:
     return tuple((int(a), int(b)) for a, b in zip(first, past, strict=True))
 
 
-def place(roi: Any, node: Any) -> None:
-    """A Markups ROI that the selector has just made lies nowhere: around the whole volume, to be made smaller by hand."""
+def place_roi(roi: Any, node: Any) -> None:
+    """Put a new Markups ROI, which has no position yet, around the whole volume. The user then makes it smaller."""
     box = [0.0] * 6
     node.GetRASBounds(box)
     low, high = np.array(box[0::2]), np.array(box[1::2])
@@ -176,9 +187,14 @@ def _from_world(node: Any, point: Sequence[float]) -> list[float]:
     return list(from_world.TransformPoint(point))
 
 
+def view_of(node: Any) -> np.ndarray:
+    """The node's own voxels, (K, J, I), not a copy: use it at once."""
+    return slicer.util.arrayFromVolume(node)
+
+
 def array_of(node: Any) -> np.ndarray:
     """A copy, (K, J, I)."""
-    return np.array(slicer.util.arrayFromVolume(node))
+    return np.array(view_of(node))
 
 
 def fill(node: Any, array: np.ndarray, matrix: Sequence[Sequence[float]]) -> None:
@@ -187,84 +203,8 @@ def fill(node: Any, array: np.ndarray, matrix: Sequence[Sequence[float]]) -> Non
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.asarray(matrix, float)))
 
 
-def publish(source: Any, target: Any | None, name: str, array: np.ndarray, matrix: Sequence, attributes: dict[str, str]) -> Any:
-    """The result in the scene of `source`: in `target`, or in a new node of that name beside `source` in the hierarchy.
-
-    Under the same parent transform (linear or not), with the same window, colour and units, and with its provenance.
-    """
-    scene = source.GetScene()
-    node = target or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-    try:
-        fill(node, array, matrix)
-    except Exception:  # memory ends, say
-        if target is None:
-            scene.RemoveNode(node)
-        raise
-    node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
-    node.CreateDefaultDisplayNodes()
-    like(source, node)
-    for key, value in attributes.items():
-        node.SetAttribute(f"SRGAN3D.{key}", value)
-    node.SetDescription(f"Super-resolved from {source.GetName()} by SRGAN3D, model {attributes.get('Model', '?')}")
-    if target is None:
-        beside(source, node)
-    return node
-
-
-def like(source: Any, node: Any) -> None:
-    """Shown as the source is: window, level, colour table; units of its values."""
-    ours, theirs = node.GetDisplayNode(), source.GetDisplayNode()
-    if ours is not None and theirs is not None:
-        if theirs.GetColorNodeID():
-            ours.SetAndObserveColorNodeID(theirs.GetColorNodeID())
-        ours.SetInterpolate(theirs.GetInterpolate())
-        ours.AutoWindowLevelOff()  # else input and output would be windowed each by its own range
-        ours.SetWindowLevel(theirs.GetWindow(), theirs.GetLevel())
-    for get, put in (("GetVoxelValueQuantity", "SetVoxelValueQuantity"), ("GetVoxelValueUnits", "SetVoxelValueUnits")):
-        entry = getattr(source, get)()
-        if entry is not None:
-            copy = slicer.vtkCodedEntry()
-            copy.Copy(entry)
-            getattr(node, put)(copy)
-
-
-def beside(source: Any, node: Any) -> None:
-    """The same folder of the subject hierarchy; where the scene has none, nothing to do."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(source.GetScene())
-    item = hierarchy.GetItemByDataNode(source) if hierarchy is not None else 0
-    if item:
-        own = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetItemParent(item), node)
-        hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
-
-
-def provenance(source: Any, info: dict) -> dict[str, str]:
-    """What stands in the node's attributes (they survive .mrb and .mrml, not .nrrd)."""
-    blur = info.get("blur", {})
-    return {
-        "Model": info["model"]["name"],
-        "ModelSHA256": info["model"]["sha256"],
-        "Input": f"{source.GetName()} ({source.GetID()})",
-        "Device": f"{info['device']} {info['precision']}",
-        "MirroredViews": str(info.get("flips", 1)),
-        "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip(),
-        "Noise": noise_in_words(info["noise"]) if "noise" in info else "",
-        "Consistency": agreement(info),
-        "Version": info.get("version", ""),
-        "Warnings": "\n".join(info.get("warnings", [])),
-        "Info": json.dumps(info, default=str),
-    }
-
-
-def agreement(info: dict) -> str:
-    """The consistency figure in words; plainly, where there is none."""
-    found = info.get("consistency") or {}
-    if found.get("rms_of_range") is None:
-        return f"not available: {found.get('assumes', 'the worker gave none')}"
-    return f"{100 * found['rms_of_range']:.2g} % of the scan's range (RMS), assuming {found['assumes']}"
-
-
 def frames_of(node: Any) -> tuple[Any, Any] | None:
-    """(browser, sequence) where the volume is what a sequence browser shows of a sequence; else None."""
+    """(browser, sequence) where the volume shows a frame of a sequence; else None."""
     scene = node.GetScene()
     for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
         browser = scene.GetNthNodeByClass(number, "vtkMRMLSequenceBrowserNode")
@@ -272,54 +212,6 @@ def frames_of(node: Any) -> tuple[Any, Any] | None:
         if sequence is not None and sequence.GetNumberOfDataNodes() > 1:
             return browser, sequence
     return None
-
-
-def publish_frames(
-    source: Any, browser: Any, sequence: Any, name: str, frames: list[tuple[np.ndarray, Sequence]], attributes: dict[str, str]
-) -> Any:
-    """A sequence of results, shown by the same browser; the frame that the user looks at stays. Returns its proxy volume."""
-    scene = source.GetScene()
-    made = scene.AddNewNodeByClass("vtkMRMLSequenceNode", scene.GenerateUniqueName(f"{name} sequence"))
-    made.SetIndexName(sequence.GetIndexName())
-    made.SetIndexUnit(sequence.GetIndexUnit())
-    for number, (array, matrix) in enumerate(frames):  # nodes of the sequence's own inner scene, never of the user's
-        frame = vtkMRMLScalarVolumeNode()
-        frame.SetName(name)
-        fill(frame, array, matrix)
-        made.SetDataNodeAtValue(frame, sequence.GetNthIndexValue(number))
-    at = max(0, browser.GetSelectedItemNumber())
-    proxy = publish(source, None, name, *frames[min(at, len(frames) - 1)], attributes)
-    browser.AddProxyNode(proxy, made, False)
-    browser.SetSaveChanges(made, False)
-    browser.SetSelectedItemNumber(at)
-    return proxy
-
-
-def checkerboard(source: Any, result: Any, squares: int = 8) -> Any:
-    """A volume of the result's grid with squares by turns of the result and of the input, interpolated; never saved."""
-    scene = result.GetScene()
-    fine, coarse = array_of(result).astype(np.float32), array_of(source).astype(np.float32)
-    step = np.linalg.inv(ijk_to_ras(source)) @ ijk_to_ras(result)  # a region's grid begins elsewhere, its axes are the same
-    for axis in range(3):
-        at = step[2 - axis, 3] + np.arange(fine.shape[axis]) * step[2 - axis, 2 - axis]
-        low = np.clip(np.floor(at).astype(int), 0, coarse.shape[axis] - 1)
-        high = np.minimum(low + 1, coarse.shape[axis] - 1)
-        share = np.clip(at - low, 0, 1).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
-        coarse = np.take(coarse, low, axis) * (1 - share) + np.take(coarse, high, axis) * share
-    size = max(1, max(fine.shape) // squares)
-    parity = sum(np.ix_(*(np.arange(n) // size for n in fine.shape))) % 2
-    name = checkerboard_name(source, result)
-    node = scene.GetFirstNodeByName(name) or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    fill(node, np.where(parity == 0, fine, coarse), ijk_to_ras(result))
-    node.SetAndObserveTransformNodeID(result.GetTransformNodeID())
-    node.SetSaveWithScene(False)
-    node.CreateDefaultDisplayNodes()
-    like(result, node)
-    return node
-
-
-def checkerboard_name(source: Any, result: Any) -> str:
-    return f"{result.GetName()} | {source.GetName()}"
 
 
 def node_gone(scene: vtkMRMLScene, node_id: str) -> bool:

@@ -1,6 +1,5 @@
-"""The panel: widgets on one side, the logic on the other, a machine of named states between. No computation, no question."""
+"""The panel: widgets on one side, the logic on the other, a machine of named states between. It computes nothing and asks nothing."""
 
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,56 +8,53 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.contract.errors import Cancelled, SRGAN3DError
-from SRGAN3DLib.contract.events import Log, Progress
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
+from SRGAN3DLib.contract.errors import SRGAN3DError
 
-from . import choices, compare, forecast, install, model_card, mrml, preferences, texts
+from . import choices, install, mrml, preferences, results, texts
+from .display import Display
 from .logic import Logic
+from .measurement import Measurement
+from .model_chooser import ModelChooser
+from .result_view import ResultView
+from .run_control import RunControl
+from .scan_list import ScanList
 from .slots import connect, scroll_to, slot
-from .states import Machine, State
+from .states import State
 from .watch import Watch
 
-KEPT = ("blur", "precision", "flips")  # parameters of combo boxes: connectGui would keep their texts, which are translated
+KEPT = ("blur", "noise", "precision", "flips")  # parameters of combo boxes: connectGui would keep their texts, which are translated
 
 
 class Panel:
     """`ui` has the widgets of SRGAN3D.ui by name; `parameters` is a `Parameters` wrapper, set by `set_parameters`."""
 
     def __init__(self, ui: Any, logic: Logic):
-        self.ui, self.logic, self.machine = ui, logic, Machine()
+        self.ui, self.logic = ui, logic
         self.parameters: Any = None
-        self.run: Any = None
-        self.shown: tuple[str, str] | None = None  # IDs of the input and the result to compare
-        self.headers: dict = {}
         self.ready = False
-        self.begun, self.voxels = 0.0, 0
         self.updating = False
+        self.display, self.control = Display(ui), RunControl(self)
+        self.machine = self.control.machine
         self.source, self.region = Watch(self.on_source), Watch(self.on_bound)
+        self.models, self.scans = ModelChooser(ui), ScanList(ui)
+        self.result = ResultView(ui, self.fault)
+        self.measurement = Measurement(logic, self.refresh)
         self._fill_choices()
         self._connect()
         logic.client.listeners.append(self.on_hello)
+        self.say(preferences.take_note())
         self.refresh_torch()
 
     # --- set-up
 
     def _fill_choices(self) -> None:
-        ui = self.ui
-        choices.fill(ui.blurCombo, texts.blurs())
-        choices.fill(ui.precisionCombo, texts.precisions())
-        choices.fill(ui.flipsCombo, texts.views())
-        choices.fill(ui.compareCombo, texts.modes())
-        self._fill_devices()
-        self._fill_models()
-
-    def _fill_models(self) -> None:
         self.updating = True
-        self.headers = choices.fill_models(self.ui.modelCombo)
-        self.updating = False
-
-    def _fill_devices(self) -> None:
-        self.updating = True
+        choices.fill(self.ui.blurCombo, texts.blurs())
+        choices.fill(self.ui.noiseCombo, texts.noises())
+        choices.fill(self.ui.precisionCombo, texts.precisions())
+        choices.fill(self.ui.flipsCombo, texts.views())
         choices.fill_devices(self.ui.deviceCombo, self.logic.client.hello)
+        self.models.fill()
         self.updating = False
 
     def _connect(self) -> None:
@@ -67,19 +63,21 @@ class Panel:
             (ui.inputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_input),
             (ui.outputSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_bound),
             (ui.roiSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_roi),
-            (ui.outputSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_goes),
-            (ui.roiSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_goes),
+            (ui.outputSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_removed),
+            (ui.roiSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_removed),
             (ui.memorySpin, "valueChanged(double)", self.on_bound),
             (ui.allFramesCheck, "toggled(bool)", self.on_bound),
+            (ui.severalButton, "toggled(bool)", self.on_several),
+            (ui.volumesList, "itemChanged(QListWidgetItem*)", self.on_bound),
+            (ui.aboutButton, "toggled(bool)", self.on_bound),
             (ui.applyButton, "clicked(bool)", self.on_apply),
             (ui.addModelButton, "clicked(bool)", self.on_add_model),
+            (ui.removeModelButton, "clicked(bool)", self.on_remove_model),
             (ui.installButton, "clicked(bool)", self.on_install),
-            (ui.compareCombo, "currentIndexChanged(int)", self.on_compare),
-            (ui.fadeSlider, "valueChanged(int)", self.on_fade),
-            (ui.copyCitationButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.citationLabel.text)),
             (ui.copyLogButton, "clicked(bool)", lambda *_: slicer.app.clipboard().setText(ui.logText.plainText)),
         ]
-        wiring += [(getattr(ui, f"{name}Combo"), "currentIndexChanged(int)", self.on_choice) for name in ("model", "device", *KEPT)]
+        names = ("task", "model", "device", *KEPT)
+        wiring += [(getattr(ui, f"{name}Combo"), "currentIndexChanged(int)", self.on_choice) for name in names]
         connect(wiring)
 
     def set_parameters(self, parameters: Any) -> None:
@@ -88,70 +86,116 @@ class Panel:
         if parameters is None:
             self.source.stop()
             self.region.stop()
+            self.result.leave()
             return
         if parameters.inputVolume is None:
-            parameters.inputVolume = mrml.first_fit(slicer.mrmlScene)
-        self._turn_to(parameters.inputVolume)  # its selector gets it only now, from connectGui
+            fit = [node for node in mrml.fit_volumes(slicer.mrmlScene) if not results.is_result(node)]
+            parameters.inputVolume = fit[0] if fit else None
+        self.source.follow(parameters.inputVolume)  # connectGui gives it to the selector later
         self.updating, ui = True, self.ui
-        model = parameters.model or self._suggestion(parameters.inputVolume)
-        wanted = {"model": model, **{name: getattr(parameters, name) for name in KEPT}}
-        for combo, value in ((getattr(ui, f"{name}Combo"), value) for name, value in wanted.items()):
-            combo.setCurrentIndex(max(0, combo.findData(value)))
-            if combo.findData(value) < 0 and combo.count:
-                self.say(_("{choice}, chosen in this scene, is not here; another stands in its place").format(choice=value))
-        self.ui.roiSelector.setCurrentNode(slicer.mrmlScene.GetNodeByID(parameters.roiID) if parameters.roiID else None)
+        problem = self.models.restore(parameters.task, parameters.model)
+        for name in KEPT:
+            choices.choose(getattr(ui, f"{name}Combo"), getattr(parameters, name))
+        ui.roiSelector.setCurrentNode(slicer.mrmlScene.GetNodeByID(parameters.roiID) if parameters.roiID else None)
+        if problem:
+            self.complain(problem)
+        self.scans.fill()
         self.updating = False
-        self.region.follow(self.ui.roiSelector.currentNode())
+        self.region.follow(ui.roiSelector.currentNode())
+        self.result.come_back(parameters.inputVolume)
         self.refresh()
+
+    def warm_up(self) -> None:
+        """The user opens the module: the worker starts now, so that the first forecast is a measured one."""
+        if self.ready and not mrml.unfit(self.node) and not self.machine.busy:
+            try:
+                self.logic.client.start()
+                self.logic.tick(True)
+            except SRGAN3DError as error:
+                self.log(str(error))
+
+    def choose_input(self, node: Any) -> None:
+        """From the data tree's context menu."""
+        self.ui.severalButton.checked = False
+        self.ui.inputSelector.setCurrentNode(node)
+
+    def choose_result(self, node: Any) -> None:
+        """Selected in the data tree: the panel shows a result, and ignores everything else."""
+        if results.is_result(node) and not self.machine.busy:
+            self.result.choose(node)
+
+    def on_scene_nodes(self) -> None:
+        """A node has come or gone: the list of scans follows."""
+        if self.scans.is_on and not self.machine.busy:
+            self.updating = True
+            self.scans.fill()
+            self.updating = False
 
     # --- what the widgets say
 
     @property
-    def deaf(self) -> bool:
-        """What the widgets tell now is nobody's choice. After `detach` too: Slicer's Reload hides them, and leaves them alive."""
+    def ignores_widgets(self) -> bool:
+        """A change of a widget is no choice of the user. Also after `detach`: Slicer's Reload hides the widgets and keeps them alive."""
         return self.updating or self.parameters is None
 
     @property
+    def node(self) -> Any:
+        """The scan that the texts are about."""
+        chosen = self.scans.volumes() if self.scans.is_on else []
+        return chosen[0] if chosen else self.ui.inputSelector.currentNode()
+
+    @property
     def header(self) -> Any:
-        return self.headers.get(choices.data(self.ui.modelCombo))
+        """Of the model that is used for the scan; None without one."""
+        plan = self.models.plan_for(self.node)
+        return plan.header if plan is not None else None
 
     @slot
     def on_input(self, *_arguments: Any) -> None:
         """Another volume, or the same by another name; or one that was just made, and gets its voxels later."""
-        if self.deaf:
+        if self.ignores_widgets:
             return
-        self._turn_to(self.ui.inputSelector.currentNode())
-        self.on_source()
+        node = self.ui.inputSelector.currentNode()
+        self.source.follow(node)
+        self.result.follow_input(node)
+        self.refresh()
 
     @slot
     def on_source(self, *_arguments: Any) -> None:
-        if self.deaf:
-            return
-        if not self.parameters.model:  # nobody has chosen: what suits this volume
-            self.updating = True
-            self.ui.modelCombo.setCurrentIndex(max(0, self.ui.modelCombo.findData(self._suggestion(self.ui.inputSelector.currentNode()))))
-            self.updating = False
-        self.refresh()
+        if not self.ignores_widgets:
+            self.refresh()
 
     @slot
     def on_bound(self, *_arguments: Any) -> None:
         """A widget that connectGui binds: its value is not yet in the parameter node, so nothing may be written there from here."""
-        if not self.deaf:
+        if not self.ignores_widgets:
+            self.refresh()
+
+    @slot
+    def on_several(self, *_arguments: Any) -> None:
+        if not self.ignores_widgets:
+            self.updating = True
+            self.scans.states = {}
+            self.scans.fill()
+            node = self.ui.inputSelector.currentNode()
+            if self.scans.is_on and not self.scans.volumes() and node is not None:
+                self.scans.tick([node.GetID()])
+            self.updating = False
             self.refresh()
 
     @slot
     def on_roi(self, *_arguments: Any) -> None:
-        if self.deaf:
+        if self.ignores_widgets:
             return
         roi, node = self.ui.roiSelector.currentNode(), self.ui.inputSelector.currentNode()
         if roi is not None and node is not None and roi.GetNumberOfControlPoints() == 0:
-            mrml.place(roi, node)
+            mrml.place_roi(roi, node)
         self.region.follow(roi)
         self.on_choice()
 
     @slot
-    def on_node_goes(self, node: Any) -> None:
-        """A selector whose node goes turns to the next one: another volume would be overwritten, which nobody has chosen."""
+    def on_node_removed(self, node: Any) -> None:
+        """A selector whose node is removed turns to the next one. It would be overwritten, though the user did not choose it."""
         for selector in (self.ui.outputSelector, self.ui.roiSelector):
             current = selector.currentNode()
             if current is not None and current.GetID() == node.GetID():
@@ -159,60 +203,31 @@ class Panel:
 
     @slot
     def on_choice(self, *_arguments: Any) -> None:
-        if self.deaf:
+        if self.ignores_widgets:
             return
+        self.display.withdraw_complaint()
         roi = self.ui.roiSelector.currentNode()
         self.parameters.roiID = roi.GetID() if roi is not None else ""
-        model = choices.data(self.ui.modelCombo)
-        if self.parameters.model or model != self._suggestion(self.ui.inputSelector.currentNode()):
-            self.parameters.model = model
+        self.parameters.task = choices.data(self.ui.taskCombo)
+        self.parameters.model = choices.data(self.ui.modelCombo) if self.models.is_by_hand else ""
         for name in KEPT:
             setattr(self.parameters, name, choices.data(getattr(self.ui, f"{name}Combo")))
         device = choices.data(self.ui.deviceCombo)
         if device:
             preferences.set_device(device)
-        else:  # an unusable one: back to what was chosen, with the reason
-            self.say(choices.reason(self.ui.deviceCombo))
+        else:  # one that cannot be used: back to the choice before, with the reason
+            self.complain(choices.reason(self.ui.deviceCombo))
             self._fill_devices()
         self.refresh()
 
-    # --- the click
+    def _fill_devices(self) -> None:
+        self.updating = True
+        choices.fill_devices(self.ui.deviceCombo, self.logic.client.hello)
+        self.updating = False
 
     @slot
     def on_apply(self, *_arguments: Any) -> None:
-        if self.machine.busy:
-            self.cancel()
-            return
-        node = self.ui.inputSelector.currentNode()
-        self.machine.go(State.STARTING)
-        self.say(_("Starting"))
-        self.begun, self.voxels = time.monotonic(), 0
-        try:
-            roi = self.ui.roiSelector.currentNode()
-            self.voxels = mrml.voxel_count(node, roi)
-            self.run = self.logic.superResolveAsync(
-                node,
-                self.ui.outputSelector.currentNode(),
-                model=choices.data(self.ui.modelCombo),
-                device=preferences.device(),
-                precision=choices.data(self.ui.precisionCombo),
-                blur=choices.data(self.ui.blurCombo),
-                memoryLimit=choices.memory_limit(self.ui.memorySpin),
-                roi=roi,
-                flips=int(choices.data(self.ui.flipsCombo)),
-                allFrames=bool(self.ui.allFramesCheck.checked) and mrml.frames_of(node) is not None,
-                onProgress=self.on_progress,
-                onDone=self.on_done,
-                onError=self.on_error,
-            )
-        except SRGAN3DError as error:
-            self.on_error(error)
-        self.refresh()
-
-    def cancel(self) -> None:
-        """The panel is free at once; `on_error` tells it so. The worker lets go of the job by itself, or is ended."""
-        if self.run is not None:
-            self.run.cancel()
+        self.control.cancel() if self.machine.busy else self.control.start()
 
     # --- what the logic says
 
@@ -224,69 +239,23 @@ class Panel:
             self.log(f"{one['device']}: {one['reason'] or one['name']}")
         self.refresh()
 
-    @slot
-    def on_progress(self, event: Any) -> None:
-        if isinstance(event, Log):
-            self.log(event.message if event.level == "info" else _("Warning: {text}").format(text=event.message))
-            return
-        if self.machine.state is State.STARTING:
-            self.machine.go(State.RUNNING)
-            self.refresh()
-        if not isinstance(event, Progress) or self.machine.state is not State.RUNNING:
-            return
-        self.ui.progressBar.setRange(0, 100)
-        self.ui.progressBar.setValue(round(100 * event.done / event.total) if event.total else 0)
-        self.say(texts.progress(event))
-
-    @slot
-    def on_done(self, run: Any) -> None:
-        self.machine.go(State.DONE)
-        node, info = run.nodes[0], run.infos[0]
-        if info.get("seconds") and len(run.infos) == 1:
-            preferences.set_speed(info["model"]["name"], info["device"].split(":")[0], self.voxels * info.get("flips", 1) / info["seconds"])
-        text = _("Done in {time}: {name}").format(time=forecast.clock(time.monotonic() - self.begun), name=node.GetName())
-        self.say(f"{text} ({'; '.join(run.notes)})" if run.notes else text)
-        self.log(f"done: {node.GetName()}, {info['device']} {info['precision']}, blur {model_card.told(info)}")
-        for line in info.get("fallbacks", []):
-            self.log(_("Warning: {text}").format(text=line))
-        self.shown = (run.tasks[0].source_id, node.GetID())
-        self.ui.measuredLabel.text = model_card.measured(self.header, info) if self.header else ""
-        self.ui.citationLabel.text = texts.citation(info)
-        self.run = None
-        self.refresh()
-        self.on_compare()
-        scroll_to(self.ui.resultGroup)
-
-    @slot
-    def on_error(self, error: Exception) -> None:
-        self.run = None
-        cancelled = isinstance(error, Cancelled)
-        self.machine.go(State.CANCELLED if cancelled else State.FAILED)
-        text = str(error) if str(error) != "cancelled" else _("nothing was changed")
-        self.say((_("Cancelled: {text}") if cancelled else _("Failed: {text}")).format(text=text))
-        self.log(f"{type(error).__name__}: {error}")
-        if self.logic.client.process is not None and not cancelled:
-            self.log(self.logic.client.process.error_text())
-        self.refresh_torch()
-
     def fault(self, error: Exception) -> None:
-        """An error of ours, in a slot: one line, and the panel usable again."""
+        """An error of ours, in a slot: one line, and the panel can be used again."""
         self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
-        if self.machine.busy:
-            run, self.run = self.run, None
-            if run is not None:
-                run.forget()
-                run.cancel()
-            self.machine.go(State.FAILED)
-        self.say(_("Failed: {text}").format(text=f"{type(error).__name__}: {error} " + _("(see the log)")))
+        self.control.abort()
+        self.say(_("Failed: {text}").format(text=f"{type(error).__name__}: {error} " + _("(see the log under Advanced)")))
         self.refresh()
 
     def detach(self) -> None:
-        """The widgets are about to go: nothing may reach for them any more."""
-        if self.run is not None:
-            self.run.forget()
+        """The widgets are about to be deleted: nothing may use them any more."""
+        if self.machine.busy:
+            preferences.leave_note(_("The last run was cancelled, because the module was reloaded or Slicer was closed."))
+        if self.control.run is not None:
+            self.control.run.silence()
+        self.measurement.cancel()
         if self.on_hello in self.logic.client.listeners:
             self.logic.client.listeners.remove(self.on_hello)
+        self.result.close()
         self.set_parameters(None)
 
     # --- other buttons
@@ -298,106 +267,76 @@ class Panel:
             self.add_model(str(Path(path)))
 
     def add_model(self, path: str) -> None:
-        """To the list of this machine, and chosen; or the reason why not."""
+        """To the list of this computer, and chosen; or the reason why not."""
+        self.updating = True
         try:
-            self.logic.header(path)
+            self.models.add(path)
         except SRGAN3DError as error:
-            self.say(_("Not added: {text}").format(text=error))
+            self.complain(_("Not added: {text}").format(text=error))
             return
-        preferences.add_model(path)
-        self._fill_models()
-        self.ui.modelCombo.setCurrentIndex(self.ui.modelCombo.findData(path))
+        finally:
+            self.updating = False
         self.on_choice()
+        self.say(_("Added: {file}").format(file=Path(path).name))
+
+    @slot
+    def on_remove_model(self, *_arguments: Any) -> None:
+        self.updating = True
+        file = self.models.remove()
+        self.updating = False
+        self.on_choice()
+        self.say(_("Taken out of the list: {file}").format(file=file))
 
     @slot
     def on_install(self, *_arguments: Any) -> None:
-        self.say(_("Installing"))
+        self.ui.progressBar.setRange(0, 0)
+        self.ui.progressBar.setVisible(True)
         try:
             self.logic.client.stop()  # it may hold the files that are to be replaced
-            self.say(install.install().text)
+            install.install(self._show_step)
+            self.say(_("PyTorch is installed."))
         except SRGAN3DError as error:
             self.say(_("Not installed: {text}").format(text=error))
         self.refresh_torch()
+        scroll_to(self.ui.statusLabel)
 
-    @slot
-    def on_compare(self, *_arguments: Any) -> None:
-        source, result = compare.nodes(self.shown)
-        if source is not None and not self.updating:
-            compare.show(choices.data(self.ui.compareCombo), source, result, self.ui.fadeSlider.value / 100)
-        self.ui.fadeSlider.setVisible(choices.data(self.ui.compareCombo) == "fade")
-
-    @slot
-    def on_fade(self, *_arguments: Any) -> None:
-        if compare.nodes(self.shown)[0] is not None:
-            compare.fade(self.ui.fadeSlider.value / 100)
+    def _show_step(self, text: str) -> None:
+        self.say(text)
+        slicer.app.processEvents()  # the installation blocks the main thread
 
     # --- what is shown
 
     def say(self, text: str) -> None:
-        self.ui.statusLabel.text = text
+        self.display.say(text)
+
+    def complain(self, text: str) -> None:
+        self.display.complain(text)
 
     def log(self, text: str) -> None:
-        if text.strip():
-            self.ui.logText.appendPlainText(text.rstrip())
+        self.display.log(text)
 
     def refresh_torch(self) -> None:
         state = install.state()
-        self.ready = state.ready or bool(preferences.foreign_python())  # another Python tells of its torch when it starts
-        self.ui.torchLabel.text = state.text
-        self.ui.torchLabel.setVisible(not self.ready)
-        self.ui.installButton.setVisible(not self.ready)
+        self.ready = state.ready or bool(preferences.foreign_python())  # another Python says in its hello what it lacks
+        self.display.torch(self.ready, f"{state.text} {install.download()}")
         self.refresh()
 
     def refresh(self) -> None:
-        """Everything that follows from the state and the choices."""
-        ui, busy = self.ui, self.machine.busy
-        node = ui.inputSelector.currentNode()
-        reason = texts.hindrance(self.parameters is None, self.header, self.ready, node)
-        ui.applyButton.text = _("Cancel") if busy else _("Super-resolve")
-        ui.applyButton.enabled = busy or not reason
-        ui.applyButton.toolTip = reason or _("Compute the result in a process of its own; Slicer stays usable.")
-        for group in (ui.volumesGroup, ui.modelGroup, ui.optionsGroup):
-            group.enabled = not busy
-        ui.progressBar.setVisible(busy)
-        if self.machine.state is State.STARTING:
-            ui.progressBar.setRange(0, 0)
-        ui.resultGroup.setVisible(self.machine.state is State.DONE and compare.nodes(self.shown)[0] is not None)
-        ui.allFramesCheck.setVisible(not mrml.unfit(node) and mrml.frames_of(node) is not None)
-        self._refresh_forecast(node, reason)
+        """Everything that follows from the state and the choices; then the model is timed, if it has not been on this computer."""
+        self.updating, before = True, self.updating
+        self.display.refresh(self)
+        self.updating = before
+        self._measure()
 
-    def _refresh_forecast(self, node: Any, reason: str) -> None:
-        ui, header = self.ui, self.header
-        speed = preferences.speed(header.name, preferences.device_kind(self.logic.client.hello)) if header is not None else None
-        ui.cardLabel.text = texts.card(header, speed)
-        ui.warningLabel.setVisible(False)
-        if reason:
-            named = node is not None and reason.startswith(node.GetName())  # names stay as they are
-            ui.forecastLabel.text = reason if named else reason[:1].upper() + reason[1:]
+    def measured(self, node: Any) -> Any:
+        """What is known of the speed of the model for this volume."""
+        plan = self.models.plan_for(node)
+        return preferences.measured(plan.key if plan is not None else "", preferences.device_kind(self.logic.client.hello))
+
+    def _measure(self) -> None:
+        node = self.node
+        plan = self.models.plan_for(node)
+        calm = self.machine.state in (State.IDLE, State.DONE)  # not after a failure: the user looks into that first
+        if self.parameters is None or not calm or plan is None or self.measured(node) is not None:
             return
-        try:
-            region = mrml.region(node, ui.roiSelector.currentNode())
-            cost = (choices.memory_limit(ui.memorySpin) or "", int(choices.data(ui.flipsCombo)))
-            ui.forecastLabel.text = texts.ahead(header, node, region, speed, *cost)
-        except SRGAN3DError as error:
-            ui.forecastLabel.text = str(error)
-            ui.applyButton.enabled = self.machine.busy
-            return
-        ui.warningLabel.text = texts.notes(header, node, self.headers.get(self._suggestion(node)))
-        ui.warningLabel.setVisible(bool(ui.warningLabel.text))
-
-    def _suggestion(self, node: Any) -> str:
-        """The key of the model that suits the volume."""
-        return forecast.suggest(self.headers, node.GetSpacing() if node is not None else (1.0, 1.0, 1.0), DEFAULT_MODEL)
-
-    def _turn_to(self, node: Any) -> None:
-        """The input: what is said of it follows it, and the result of another is forgotten."""
-        self.source.follow(node)
-        if node is None or self.shown is None or node.GetID() != self.shown[0]:
-            self.forget_result()
-
-    def forget_result(self) -> None:
-        """What failed or was cancelled stays told: the input may have gone with the scene."""
-        self.shown = None
-        if self.machine.state is State.DONE:
-            self.machine.go(State.IDLE)
-            self.say("")
+        self.measurement.begin(plan.key, preferences.device_kind(self.logic.client.hello))

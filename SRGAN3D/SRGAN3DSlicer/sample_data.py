@@ -1,16 +1,16 @@
-"""A scan to try it on: Slicer's own MRHead, made coarse on the fly, so that the truth is there to compare with."""
+"""A scan to try it on: Slicer's own MRHead made coarse, together with the true MRHead to compare with."""
 
 import numpy as np
 import slicer
 
-from . import mrml
+from . import mrml, results
 
 CATEGORY = "SRGAN3D"
 NAME = "MRHeadCoarse"
 
 
 def register() -> None:
-    """Once SampleData is there: Slicer calls this after start-up."""
+    """Called once Slicer has started. Raises `ImportError` where it has no Sample Data."""
     import SampleData
 
     logic = SampleData.SampleDataLogic
@@ -46,5 +46,5 @@ def degrade(truth, factor: int = 2):
     mrml.fill(node, coarse, mrml.ijk_to_ras(truth) @ scale)
     node.SetAndObserveTransformNodeID(truth.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
-    mrml.like(truth, node)
+    results.display_like(truth, node)
     return node

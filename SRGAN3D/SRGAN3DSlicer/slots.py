@@ -1,4 +1,4 @@
-"""What Qt calls."""
+"""Methods that Qt calls."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import qt
 
 
 def slot(method):
-    """Qt swallows what a slot raises: here it becomes one line in the panel, and its traceback goes to the log."""
+    """Qt swallows what a slot raises: `self.fault` gets it instead."""
 
     @functools.wraps(method)
     def safe(self, *arguments):
@@ -27,10 +27,13 @@ def connect(wiring: list[tuple[Any, str, Callable[..., None]]]) -> None:
             raise RuntimeError(f"no signal {signal}")  # PythonQt only prints
 
 
-def scroll_to(widget: Any) -> None:
-    """Where `widget` lies in a scroll area, as in Slicer's module panel, let all of it be seen, once it has its size."""
-    area = widget.parent()
+def scroll_to(*widgets: Any) -> None:
+    """Where the widgets lie in a scroll area, as in Slicer's module panel: bring them into view, the last one last.
+
+    It is done once they have their size.
+    """
+    area = widgets[0].parent()
     while area is not None and not area.inherits("QScrollArea"):
         area = area.parent()
     if area is not None:
-        qt.QTimer.singleShot(0, lambda: area.ensureWidgetVisible(widget))
+        qt.QTimer.singleShot(0, lambda: [area.ensureWidgetVisible(widget) for widget in widgets])

@@ -1,10 +1,10 @@
-"""The states of the panel, and the ways between them; everything the panel enables, disables and says hangs on these."""
+"""The states of the panel and the ways between them. What the panel enables and says depends on them."""
 
 from enum import Enum
 
 
 class State(Enum):
-    IDLE = "idle"  # nothing has run; the button may still be off, for want of an input, say
+    IDLE = "idle"  # nothing has run; the button may be off, because there is no input, for example
     STARTING = "starting"  # asked; the worker has not begun to compute
     RUNNING = "running"
     DONE = "done"
@@ -23,7 +23,7 @@ WAYS = {
 
 
 class Machine:
-    """`go` raises for a way that does not exist: a fault of ours, found by a test and not by a user."""
+    """`go` raises for a way that does not exist, which would be a fault of the program."""
 
     def __init__(self) -> None:
         self.state = State.IDLE

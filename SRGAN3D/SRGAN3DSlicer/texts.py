@@ -1,25 +1,30 @@
-"""What the panel says of a model, of a result to come and of one that is there."""
+"""What the panel says of the choices, of a result to come, and of a run under way."""
 
-import html
 from typing import Any
 
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.jobs import FLIPS
 
-from . import forecast, model_card, mrml
-from .logic import laid, output_name
+from . import compare, forecast, mrml
+from .preferences import Measured
+from .tasks import Plan
 
 
 def blurs() -> dict[str, str]:
-    """Ids of what the model can be told of the blur, in words; ids are kept, words are translated."""
+    """Ids of the blur that the model is given, in words."""
     return {
         "auto": _("Automatic"),
-        "unknown": _("Unknown (tell the model nothing)"),
+        "unknown": _("Unknown (the model is given none)"),
         "gaussian": _("Gaussian, 1 voxel wide"),
         "box": _("Box (slices without gaps)"),
-        "kspace": _("k-space limited (3-D acquisition)"),
+        "kspace": _("Limited by k-space (3-D acquisition)"),
     }
+
+
+def noises() -> dict[str, str]:
+    """Ids of the noise that the model is given, in words."""
+    return {"auto": _("Automatic"), "unknown": _("Unknown (the model is given none)"), "0": _("Keep the noise of the scan")}
 
 
 def precisions() -> dict[str, str]:
@@ -28,67 +33,99 @@ def precisions() -> dict[str, str]:
 
 def views() -> dict[str, str]:
     """Numbers of mirrored views, as ids."""
-    return {"1": _("None: the scan as it is"), **{str(n): _("Mean of {n}: {n} times the time").format(n=n) for n in FLIPS[1:]}}
+    return {"1": _("None"), **{str(n): _("Mean of {n}: {n} times the time").format(n=n) for n in FLIPS[1:]}}
 
 
 def modes() -> dict[str, str]:
-    return {"fade": _("Fade"), "checkerboard": _("Checkerboard"), "side by side": _("Side by side")}
+    return {compare.FADE: _("Fade"), compare.SIDE_BY_SIDE: _("Side by side"), compare.CHECKERBOARD: _("Checkerboard")}
 
 
-def hindrance(closing: bool, header: Any, torch_is_there: bool, node: Any) -> str:
-    """What stands in the way of a click, in one line; "" if nothing does."""
+def against() -> dict[str, str]:
+    return {compare.SCAN: _("with the scan"), compare.INTERPOLATION: _("with interpolation")}
+
+
+def hindrance(closing: bool, headers: Any, torch_is_there: bool, node: Any, output: Any) -> str:
+    """Why the button is off, in one line; "" where nothing is in the way."""
     if closing:
-        return _("the scene is closing")
-    if header is None:
-        return _("no model: add a checkpoint file")
-    return mrml.unfit(node) if torch_is_there else _("PyTorch is wanted: use Install")
+        return _("The scene is closing.")
+    if not headers:
+        return _("No model is installed: add a checkpoint file under Advanced.")
+    reason = mrml.unfit(node)
+    if not reason and output is not None and output.GetID() == node.GetID():
+        reason = _("{name}: the output is the scan itself; choose another output").format(name=node.GetName())
+    if reason:
+        return sentence(reason, node)
+    return "" if torch_is_there else _("PyTorch is not installed: use Install.")
 
 
-def card(header: Any, voxels_per_s: float | None) -> str:
-    """The model's card as a small table."""
-    if header is None:
-        return _("No model came with this installation. Add a checkpoint file.")
-    speed = _("{s:.1f} s a million voxels").format(s=1e6 / voxels_per_s) if voxels_per_s else _("not measured yet")
-    rows = [*model_card.lines(header), (_("Time here"), speed)]
-    cells = "".join(f"<tr><td>{html.escape(a)}:&nbsp;</td><td>{html.escape(b)}</td></tr>" for a, b in rows)
-    return f"<table>{cells}</table>"
+def sentence(text: str, node: Any) -> str:
+    """The line with a capital and a full stop; the name of a volume stays as it is."""
+    named = node is not None and text.startswith(node.GetName())
+    return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
 
 
-def ahead(header: Any, node: Any, region: Any, voxels_per_s: float | None, memory_limit: str, flips: int) -> str:
-    """Size, memory and time of the result to come."""
+def ahead(plan: Plan, node: Any, region: Any, speed: Measured | None, memory_limit: str, flips: int, frames: int) -> str:
+    """Size, time and memory of the result to come."""
     shape = mrml.shape_kji(node) if region is None else tuple(b - a for a, b in reversed(region))
-    factors = laid(header, node.GetSpacing())
-    found = forecast.forecast(header, shape, voxels_per_s, memory_limit, factors, flips)
-    spacing = [s / f for s, f in zip(node.GetSpacing(), factors, strict=True)]
-    about = _("about {time}") if found.timed else _("roughly {time} (not measured on this machine yet)")
-    return _("Result: {name}, {size} voxels of {spacing} mm, {mb}. Memory: {memory}. Time: {time}.").format(
-        name=output_name(node.GetName(), factors),
+    found = forecast.forecast(plan, shape, node.GetSpacing(), speed, memory_limit, flips, frames)
+    spacing = plan.result_spacing(shape, node.GetSpacing())
+    text = _("Result: {size} voxels of {spacing} mm, {mb}.").format(
         size=" x ".join(map(str, reversed(found.shape_kji))),
         spacing=" x ".join(f"{s:.2f}" for s in spacing),
         mb=forecast.in_words(found.output_bytes),
-        memory=forecast.in_words(found.bytes_needed),
-        time=about.format(time=forecast.clock(max(1.0, found.seconds))),
     )
+    if frames > 1:
+        text += " " + _("{frames} frames.").format(frames=frames)
+    return text + "\n" + needs(found.seconds, found.bytes_needed, found.measured)
 
 
-def notes(header: Any, node: Any, suggested: Any) -> str:
-    """What about this volume lies outside what the model saw, and the model that would suit it better, a line each."""
-    where = (node.GetSpacing(), mrml.shape_kji(node), mrml.is_sheared(node), mrml.is_warped(node), mrml.contrasts(node))
-    lines = forecast.warnings(header, *where)
-    if suggested is not None and suggested is not header and suggested.generator.factors != header.generator.factors:
-        lines.append(_("For this spacing the model {name} is suggested.").format(name=model_card.title(suggested.name, suggested)))
+def needs(seconds: float, count: float, measured: bool) -> str:
+    about = (
+        _("Takes about {time} and {memory} of memory.")
+        if measured
+        else _("Takes roughly {time} and {memory} of memory (not measured yet).")
+    )
+    return about.format(time=forecast.clock(max(1.0, seconds)), memory=forecast.in_words(count))
+
+
+def notes(plan: Plan, node: Any) -> str:
+    """What about this volume is unlike the training scans, a line each."""
+    where = (mrml.directions(node), mrml.is_sheared(node), mrml.is_warped(node), mrml.contrasts(node))
+    lines = forecast.warnings(plan.header, plan.factors, node.GetSpacing(), mrml.shape_kji(node), *where)
     return "\n".join(_("Note: {text}").format(text=line) for line in lines)
 
 
-def progress(event: Any) -> str:
-    """What the worker is about, and for how long yet."""
-    stages = {"network": _("Computing"), "writing": _("Storing")}
-    left = "" if event.eta_s is None else _(", {time} left").format(time=forecast.clock(event.eta_s))
-    return stages.get(event.stage, event.stage) + left
+def progress(event: Any, volume: tuple[int, int] | None = None) -> str:
+    """`Frame 2 of 3: computing, 45 %, 1 min 01 s left`; `volume` is (number, count) of a list."""
+    stages = {"network": _("computing"), "writing": _("storing")}
+    share = round(100 * event.done / event.total) if event.total else 0
+    parts = [stages.get(event.stage, event.stage), f"{share} %"]
+    if event.eta_s is not None:
+        parts.append(_("{time} left").format(time=forecast.clock(event.eta_s)))
+    text = ", ".join(parts)
+    if event.values.get("parts"):
+        frame = _("frame {part} of {parts}: ").format(part=int(event.values["part"]), parts=int(event.values["parts"]))
+        text = frame + text
+    if volume is not None:
+        text = _("scan {part} of {parts}: ").format(part=volume[0], parts=volume[1]) + text
+    return text[:1].upper() + text[1:]
 
 
-def citation(info: dict) -> str:
-    return (
-        "I. Sánchez, V. Vilaplana: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440, 2018; "
-        f"computed with SRGAN3D {info.get('version', '')}, model {info['model']['name']} (SHA-256 {info['model']['sha256'][:12]})."
-    )
+def changed_options(ui: Any, data: Any) -> str:
+    """Names what under Advanced is not as it comes, so that it is seen while that section is closed. `data` reads a combo's id."""
+    found = []
+    roi = ui.roiSelector.currentNode()
+    if roi is not None:
+        found.append(_("region {name}").format(name=roi.GetName()))
+    for label, combo, usual in (
+        (_("blur"), ui.blurCombo, "auto"),
+        (_("noise"), ui.noiseCombo, "auto"),
+        (_("device"), ui.deviceCombo, "auto"),
+        (_("precision"), ui.precisionCombo, "auto"),
+        (_("mirrored views"), ui.flipsCombo, "1"),
+    ):
+        if data(combo) not in (usual, ""):
+            found.append(f"{label} {data(combo)}")
+    if ui.memorySpin.value > 0:
+        found.append(_("memory limit {limit:g} GB").format(limit=ui.memorySpin.value))
+    return _("Advanced: {options}").format(options=", ".join(found)) if found else ""

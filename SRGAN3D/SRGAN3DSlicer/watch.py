@@ -1,4 +1,4 @@
-"""Looks after one node of the scene: a region is dragged, voxels come, and what the panel says of it must follow."""
+"""Observes one node of the scene: a region is dragged, voxels arrive, and the panel's texts must follow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ EVENTS = ("PointModifiedEvent", "ImageDataModifiedEvent", "TransformModifiedEven
 
 
 class Watch:
-    """`call` is told of every change of the node that is followed; of none after `stop`."""
+    """`call` is called at every change of the node that is followed, and at none after `stop`."""
 
     def __init__(self, call: Callable[..., None]):
         self.call = call
         self.observed: list[tuple[Any, int]] = []
 
     def follow(self, node: Any) -> None:
-        """A Markups or volume node, or None; whatever was followed before no longer is."""
+        """A Markups or volume node, or None; the node that was followed before is no longer."""
         self.stop()
         if node is not None:
             events = ["ModifiedEvent", *(getattr(node, name) for name in EVENTS if hasattr(node, name))]

@@ -1,6 +1,6 @@
 """The conversation with the worker: requests out, answers to whoever asked, and one clear error when the process is gone.
 
-Everything happens in `pump`, which the owner of the main thread calls now and then.
+Everything happens in `pump`, which the owner of the main thread calls by a timer.
 """
 
 import json
@@ -10,18 +10,18 @@ from typing import Any
 
 from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError, SRGAN3DError
 from SRGAN3DLib.contract.events import Done, Failed, Log, Progress, from_line
+from SRGAN3DLib.contract.protocol import WORKER_PROTOCOLS
 
 from .worker_process import Process
 
-PROTOCOL = 1
 START_S = 180.0  # the first import of torch after an installation can take minutes
-CANCEL_S = 1.0  # a cancel that is not heeded by then ends the process
+CANCEL_S = 1.0  # a worker that still computes a cancelled job then is ended
 
 Answer = Callable[[Any], None]
 
 
 class RemoteError(SRGAN3DError):
-    """An error of the worker, as it told it."""
+    """An error of the worker, in its own words."""
 
     def __init__(self, failure: Failed):
         super().__init__(failure.message)
@@ -37,7 +37,7 @@ class WorkerClient:
         self.hello: dict | None = None
         self.started = 0.0
         self.pending: dict[str, tuple[dict, Answer]] = {}
-        self.queue: list[str] = []  # of them, those that the worker has not been given
+        self.queue: list[str] = []  # of them, those not sent yet
         self.current: str | None = None  # what the worker has; no longer pending once it was cancelled
         self.cancelled_at: float | None = None
         self.listeners: list[Callable[[dict], None]] = []
@@ -55,7 +55,7 @@ class WorkerClient:
 
     def submit(self, request: dict, answer: Answer) -> str:
         """Ask; `answer` gets `Progress` and `Log` events, then one `Done` or an exception. Returns the request's id."""
-        if self.current not in self.pending:  # else a process that has just died is `pump`'s to tell of
+        if self.current not in self.pending:  # else `pump` reports a process that has just died
             self.start()
         self.count += 1
         job_id = str(self.count)
@@ -65,7 +65,7 @@ class WorkerClient:
         return job_id
 
     def cancel(self, job_id: str, reason: str = "cancelled") -> None:
-        """Its owner is rid of the job at once. The worker has a second to let go of it, and stays warm; else it is ended."""
+        """The job ends at once for its owner. The worker gets a second to stop computing, and stays warm; else it is ended."""
         if job_id not in self.pending:
             return
         if job_id == self.current:
@@ -73,16 +73,20 @@ class WorkerClient:
             self.process.write(json.dumps({"request": "cancel", "id": job_id}))
         self._end(job_id, Cancelled(reason))
 
-    def busy(self) -> bool:
-        return bool(self.pending) or self.letting_go() or (self.process is not None and self.hello is None)
+    def offers(self, request: str) -> bool:
+        """Whether the worker's hello lists this kind of request. A worker that lists none offers what version 1 had."""
+        return request in (self.hello or {}).get("requests", ("load", "super-resolve"))
 
-    def letting_go(self) -> bool:
-        """The worker still has a job that was cancelled, and its files."""
+    def busy(self) -> bool:
+        return bool(self.pending) or self.is_stopping_a_job() or (self.process is not None and self.hello is None)
+
+    def is_stopping_a_job(self) -> bool:
+        """The worker still computes a job that was cancelled, and has its files open."""
         return self.cancelled_at is not None
 
     def stop(self) -> None:
-        """End the process; whatever waits is told that it was cancelled."""
-        process = self._forget_process()
+        """End the process. Jobs that wait end as cancelled."""
+        process = self._drop_process()
         if process is not None:
             process.stop(0.5)
         self._end_all(Cancelled("the worker was stopped"))
@@ -99,27 +103,27 @@ class WorkerClient:
 
     def _pump(self) -> None:
         process = self.process
-        code = process.exit_code()  # before the lines: what it said last comes first
+        code = process.exit_code()  # before the lines, so that its last lines are still read
         for line in process.lines():
-            self._hear(line)
+            self._receive(line)
             if self.process is not process:  # an answer has stopped the worker
                 return
         if code is not None:
-            self._gone(code)
+            self._on_exit(code)
         elif self.hello is None and time.monotonic() - self.started > START_S:
             self._give_up(ResourceError(f"the worker has not answered within {START_S:g} s"))
         elif self.cancelled_at is not None and time.monotonic() - self.cancelled_at > self.patience_s:
-            self._forget_process().kill()
-            self._go_on()
+            self._drop_process().kill()
+            self._start_next()
 
-    def _hear(self, line: str) -> None:
+    def _receive(self, line: str) -> None:
         try:
             data = json.loads(line)
             event = data["event"]
         except (ValueError, KeyError, TypeError):
-            return  # what a launcher or a library prints
+            return  # printed by a launcher or a library
         if event == "hello":
-            self._greet(data)
+            self._on_hello(data)
             return
         job_id = self.current
         if job_id is None or data.get("id") not in (job_id, None):
@@ -138,7 +142,7 @@ class WorkerClient:
         self._end(job_id, parsed)
         self._send_next()
 
-    def _greet(self, hello: dict) -> None:
+    def _on_hello(self, hello: dict) -> None:
         self.hello = hello
         for listen in list(self.listeners):
             listen(hello)
@@ -151,7 +155,7 @@ class WorkerClient:
     def _send_next(self) -> None:
         if self.hello is not None and self.current is None and self.queue:
             self.current = self.queue.pop(0)
-            self.process.write(json.dumps(self.pending[self.current][0], ensure_ascii=False))
+            self.process.write(json.dumps(self.pending[self.current][0]))
 
     def _end(self, job_id: str, outcome: Any) -> None:
         if job_id in self.queue:
@@ -163,21 +167,21 @@ class WorkerClient:
         for job_id in list(self.pending):
             self._end(job_id, outcome)
 
-    def _gone(self, code: int) -> None:
-        """The process has ended by itself. With it ends the job that it had; what waited gets another, unless none can start."""
+    def _on_exit(self, code: int) -> None:
+        """The process has ended by itself, and with it the job that it had. Jobs that wait get another process, if one can start."""
         last = [line for line in self.process.error_text().splitlines() if line.strip()][-1:]
-        said = f": {last[0].strip()}" if last else "; the system may have ended it for want of memory"
+        said = f": {last[0].strip()}" if last else "; the system may have ended it because memory ran out"
         error = ResourceError(f"the worker ended unexpectedly (code {code}){said}")
         began, job_id = self.hello is not None, self.current
-        self._forget_process().kill()  # a launcher's child may be left
+        self._drop_process().kill()  # a launcher's child may be left
         if not began:
             self._end_all(error)
             return
         if job_id is not None:
             self._end(job_id, error)
-        self._go_on()
+        self._start_next()
 
-    def _go_on(self) -> None:
+    def _start_next(self) -> None:
         """Another process for what still waits."""
         if self.queue:
             try:
@@ -186,11 +190,11 @@ class WorkerClient:
                 self._end_all(error)
 
     def _give_up(self, error: SRGAN3DError) -> None:
-        """This worker is of no use."""
-        self._forget_process().kill()
+        """This worker cannot work."""
+        self._drop_process().kill()
         self._end_all(error)
 
-    def _forget_process(self) -> Any:
+    def _drop_process(self) -> Any:
         process, self.process, self.hello = self.process, None, None
         self.current, self.cancelled_at = None, None
         return process
@@ -198,8 +202,9 @@ class WorkerClient:
 
 def complaint(hello: dict) -> str:
     """Why this worker cannot work, in one line; empty if it can."""
-    if hello.get("protocol") != PROTOCOL:
-        return f"{hello.get('executable')}: speaks protocol {hello.get('protocol')}, {PROTOCOL} is wanted: another SRGAN3D is in its way"
+    if hello.get("protocol") not in WORKER_PROTOCOLS:
+        spoken, known = hello.get("protocol"), " or ".join(map(str, WORKER_PROTOCOLS))
+        return f"{hello.get('executable')}: speaks protocol {spoken}, but it must be {known}; it finds another version of SRGAN3D"
     if hello.get("missing"):
         names = " and ".join(one["package"] for one in hello["missing"])
         return f"{names} cannot be loaded by {hello.get('executable')} ({hello['missing'][0]['reason']}): use Install"

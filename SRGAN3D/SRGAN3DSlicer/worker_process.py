@@ -1,7 +1,7 @@
-"""The worker as a process: started without a window, spoken to in lines, and gone with everything it started.
+"""The worker as a process: started without a window, read and written by lines, and ended with everything it started.
 
 PythonSlicer is a launcher: killing it leaves Python itself running. Hence a group of its own, which is killed whole.
-No Qt here: a thread puts lines into a queue, and whoever owns the main thread empties it.
+No Qt here: a thread puts lines into a queue, and the owner of the main thread empties it.
 """
 
 import collections
@@ -21,7 +21,7 @@ from SRGAN3DLib.contract.errors import ResourceError
 
 
 class Process(Protocol):
-    """What the conversation needs of a process; tests put a made-up one in its place."""
+    """What `WorkerClient` needs of a process. Tests give it a made-up one."""
 
     def start(self) -> None: ...
     def write(self, line: str) -> None: ...
@@ -64,7 +64,7 @@ class WorkerProcess:
             put(raw.decode("utf-8", "replace").rstrip("\r\n"))
 
     def write(self, line: str) -> None:
-        """A broken pipe says nothing here: the end of the process is seen by `exit_code`."""
+        """A broken pipe is ignored here: `exit_code` shows that the process has ended."""
         try:
             self.child.stdin.write((line + "\n").encode("utf-8"))
             self.child.stdin.flush()
@@ -72,7 +72,7 @@ class WorkerProcess:
             pass
 
     def lines(self) -> list[str]:
-        time.sleep(0.001)  # Slicer's event loop keeps the interpreter to itself: here the reading threads get it for sure
+        time.sleep(0.001)  # Slicer's event loop holds the interpreter lock: this lets the reading threads run
         found = []
         while not self.received.empty():
             found.append(self.received.get())
@@ -85,7 +85,7 @@ class WorkerProcess:
         return "\n".join(self.errors)
 
     def stop(self, patience_s: float) -> None:
-        """The end of its stdin, a moment to leave, then `kill`."""
+        """Close its stdin, give it a moment to leave, then `kill`."""
         if self.child is None:
             return
         with contextlib.suppress(OSError):
@@ -123,7 +123,7 @@ def find_python(setting: str = "") -> str:
 
 
 def is_foreign(python: str) -> bool:
-    """Another Python than Slicer's own, to which Slicer's environment means nothing."""
+    """Whether it is another Python than Slicer's own: Slicer's environment must not reach it."""
     return "PythonSlicer" not in Path(python).name and python != sys.executable
 
 

@@ -20,6 +20,7 @@ from fake_process import FakeProcess
 from SRGAN3DSlicer import mrml, worker_client
 
 OBLIQUE = np.array([[0.77, -0.52, -0.46, -91.3], [0.37, 0.95, -0.67, 45.7], [0.28, 0.19, 2.15, 12.1], [0, 0, 0, 1.0]])
+FINE = OBLIQUE @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]])
 INFO = {
     "model": {"name": "tiny", "sha256": "0123456789abcdef"},
     "device": "cpu",
@@ -33,7 +34,7 @@ INFO = {
     "version": "0.1.0",
     "warnings": [],
     "fallbacks": [],
-    "ijk_to_ras": OBLIQUE.tolist(),
+    "ijk_to_ras": FINE.tolist(),
 }
 
 layers: list[dict] = []  # what the slice views were asked to show; both worlds record it here
@@ -50,7 +51,11 @@ class Bench:
             widget.logic.client.patience_s = 600.0  # however busy the machine
             widget.logic.client.listeners.append(widget.panel.on_hello)
         self.ui, self.panel, self.logic = widget.ui, widget.panel, widget.logic
-        self.choose(self.ui.modelCombo, model)
+        self.choose_model(model)
+
+    def choose_model(self, key: str) -> None:
+        self.choose(self.ui.taskCombo, "other")
+        self.choose(self.ui.modelCombo, key)
 
     @staticmethod
     def add_volume(kind: str = "vtkMRMLScalarVolumeNode", name: str = "Kopf ü", matrix: np.ndarray = OBLIQUE, array: Any = None) -> Any:
@@ -77,14 +82,20 @@ class Bench:
         asked = self.process.asked()
         np.save(asked["output"], np.ones((80, 96, 88), np.float32))
         model = INFO["model"] | {"name": self.panel.header.name}
+        changed = {"outputs": {"sr": asked["output"]}} | changed
         self.process.say(event="done", id=asked["id"], info=INFO | {"model": model} | changed)
         self.logic.pump()
-        return slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2")
+        return slicer.mrmlScene.GetFirstNodeByName(self.result_name())
+
+    def result_name(self, scan: str = "Kopf ü") -> str:
+        """A model that is not shipped stands in the name."""
+        name = self.panel.models.headers[self.ui.modelCombo.itemData(self.ui.modelCombo.currentIndex)].name
+        return f"{scan} SR x2" + ("" if name == "t1-x2" else f" {name}")
 
     def says(self, words: str) -> None:
         """One line that begins with these words, and a panel that can be used."""
         assert self.ui.statusLabel.text.startswith(words) and "\n" not in self.ui.statusLabel.text, self.ui.statusLabel.text
-        assert self.logic.runs == [] and self.ui.applyButton.text == "Super-resolve"
+        assert self.logic.runs == [] and self.ui.applyButton.text.startswith("Super-resolve")
 
     def forbids(self, words: str) -> None:
         """The button is off, and the line above it says why."""

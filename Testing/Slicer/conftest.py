@@ -50,3 +50,20 @@ def app(scene: Any) -> Any:
     import slicer_double
 
     return slicer_double.install(scene)
+
+
+@pytest.fixture
+def bench(app: Any, tiny_model: Path) -> Iterator[Any]:
+    """A panel with one scan and a label map in its scene, on a made-up process."""
+    import pythonqt
+    import slicer_double
+    from bench import Bench
+    from panels import make
+
+    Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
+    Bench.add_volume()
+    one = make(tiny_model)
+    yield one
+    one.widget.cleanup()
+    app.processEvents()  # what was to be done once the views have their size
+    assert pythonqt.swallowed == [] and slicer_double.boxes == []

@@ -1,4 +1,4 @@
-"""A made-up worker process: the test writes its lines and its end, and reads what it was told."""
+"""A made-up worker process: the test writes its lines and its end, and reads what it was asked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FakeProcess:
 
     def __init__(self, hello: dict | None = HELLO):
         self.inbox: list[str] = []
-        self.told: list[dict] = []
+        self.requests: list[dict] = []
         self.code: int | None = None
         self.errors, self.was_killed, self.was_stopped = "", False, False
         if hello is not None:
@@ -41,12 +41,12 @@ class FakeProcess:
 
     def asked(self) -> dict:
         """The last job that it was given."""
-        return next(one for one in reversed(self.told) if one["request"] == "super-resolve")
+        return next(one for one in reversed(self.requests) if one["request"] == "super-resolve")
 
     def start(self) -> None: ...
 
     def write(self, line: str) -> None:
-        self.told.append(json.loads(line))
+        self.requests.append(json.loads(line))
 
     def lines(self) -> list[str]:
         given, self.inbox = self.inbox, []

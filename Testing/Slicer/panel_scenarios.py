@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import many_scenarios
 import numpy as np
 import slicer
 import unhappy_scenarios
 from bench import OBLIQUE, Bench, model_files
 from fake_process import HELLO, FakeProcess
-from SRGAN3DSlicer import choices, mrml, preferences
+from SRGAN3DSlicer import helper_volumes, mrml, preferences
+from SRGAN3DSlicer import model_card as choices_of_models
 
 
 def first_look(bench: Bench) -> None:
@@ -24,41 +26,131 @@ def first_look(bench: Bench) -> None:
     ui, made = bench.ui, len(FakeProcess.made)
     assert ui.inputSelector.currentNode().GetName() == "Kopf ü" and ui.inputSelector.nodeCount() == 1
     assert ui.applyButton.enabled and ui.applyButton.text == "Super-resolve"
-    assert (
-        "88 x 96 x 80 voxels of 0.45 x 0.55 x 1.15 mm, 3 MB" in ui.forecastLabel.text
-        and "not measured on this machine" in ui.forecastLabel.text
-    )
-    assert "T1w" in ui.cardLabel.text and "Apache-2.0" in ui.cardLabel.text
-    assert not ui.resultGroup.isVisibleTo(bench.widget.parent) and len(FakeProcess.made) == made
-    assert "torch" not in vars(sys.modules["SRGAN3DSlicer.panel"])
+    assert "88 x 96 x 80 voxels of 0.45 x 0.55 x 1.15 mm, 3 MB" in ui.forecastLabel.text and "not measured yet" in ui.forecastLabel.text
+    assert ui.scanLabel.text == "contrast not stated, 0.9 x 1.1 x 2.3 mm, thick slices along S (foot-head), much noise"
+    for hidden in (ui.resultGroup, ui.cardLabel, ui.progressBar, ui.advancedLabel, ui.volumesList, ui.allFramesCheck):
+        assert not hidden.isVisibleTo(bench.widget.parent), hidden.name
+    assert "not for diagnosis" in ui.noticeLabel.text and ui.noticeLabel.isVisibleTo(bench.widget.parent)
+    ui.aboutButton.setChecked(True)
+    assert "T1w" in ui.cardLabel.text and "Apache-2.0" in ui.cardLabel.text and ui.cardLabel.isVisibleTo(bench.widget.parent)
+    assert len(FakeProcess.made) == made and "torch" not in vars(sys.modules["SRGAN3DSlicer.panel"])
 
 
 def a_run_from_click_to_comparison(bench: Bench) -> None:
     ui = bench.ui
     bench.click()
-    asked = bench.process.told[-1]
+    asked = bench.process.requests[-1]
     assert asked["request"] == "super-resolve" and np.allclose(asked["ijk_to_ras"], OBLIQUE) and asked["blur"] == "auto"
-    assert ui.applyButton.text == "Cancel" and not ui.volumesGroup.enabled and bench.panel.machine.state.value == "starting"
+    assert ui.applyButton.text == "Cancel" and not ui.inputSelector.enabled and bench.panel.machine.state.value == "starting"
     bench.process.say(event="log", id=asked["id"], level="warning", message="spacing odd")
     bench.process.say(event="progress", id=asked["id"], stage="network", done=30, total=120, eta_s=61.0)
     bench.logic.pump()
-    assert ui.progressBar.value == 25 and ui.statusLabel.text == "Computing, 1 min 01 s left"
+    assert ui.progressBar.value == 25 and ui.statusLabel.text == "Computing, 25 %, 1 min 01 s left"
     out = bench.finish()
     assert out is not None and bench.panel.machine.state.value == "done" and ui.statusLabel.text.startswith("Done in")
-    assert ui.applyButton.text == "Super-resolve" and ui.volumesGroup.enabled and ui.resultGroup.isVisibleTo(bench.widget.parent)
-    said = ui.measuredLabel.text
-    assert "every voxel of the result" in said and "estimated, MTF at Nyquist 0.40" in said
-    assert "the input's voxels, 44 x 48 x 40 of 0.90 x 1.10 x 2.30 mm" in said and "differs from the scan by 1.2 % of its range" in said
+    assert ui.applyButton.text == "Super-resolve" and ui.inputSelector.enabled and ui.resultGroup.isVisibleTo(bench.widget.parent)
+    said = ui.summaryLabel.text.split("\n")
+    assert said[0].startswith("88 x 96 x 80 voxels of ") and said[0].endswith(f", made by {bench.panel.header.name}.")
+    assert said[1] == "Agrees with your scan to 1.2 % of its range. Detail finer than 0.9 to 2.3 mm is inferred."
+    assert said[2:] == ["The scan is soft."]
+    assert not ui.detailsLabel.isVisibleTo(bench.widget.parent)
+    ui.detailsButton.setChecked(True)
+    assert "MTF at Nyquist R 0.40, A 0.40, S 0.40" in ui.detailsLabel.text
+    ui.copyDetailsButton.click()
+    assert "0123456789abcdef" in slicer.app.clipboard().text() and "arXiv 1812.11440" in slicer.app.clipboard().text()
     assert out.GetAttribute("SRGAN3D.Consistency").startswith("1.2 % of the scan's range (RMS), assuming gaussian")
-    assert bench.layers[-1]["foreground"] is out and bench.layers[-1]["foregroundOpacity"] == 0.5
-    ui.fadeSlider.setValue(80)
-    assert bench.layers[-1] == {"foregroundOpacity": 0.8}
-    bench.choose(ui.compareCombo, "checkerboard")
-    assert bench.layers[-1]["background"].GetName() == "Kopf ü SR x2 | Kopf ü"
-    ui.copyCitationButton.click()
-    assert "0123456789ab" in slicer.app.clipboard().text()
     assert "Warning: spacing odd" in ui.logText.plainText
     assert "about" in ui.forecastLabel.text and "not measured" not in ui.forecastLabel.text
+
+
+def the_first_look_is_the_result(bench: Bench) -> None:
+    """The slider stands at the result; a button held down shows the scan."""
+    ui = bench.ui
+    bench.click()
+    out = bench.finish()
+    assert bench.layers[-1]["foreground"] is out and bench.layers[-1]["foregroundOpacity"] == 1.0
+    assert ui.fadeSlider.value == 100 and ui.compareButton.checked
+    bench.panel.result.on_hold()
+    assert bench.layers[-1] == {"foregroundOpacity": 0.0}
+    bench.panel.result.on_release()
+    assert bench.layers[-1] == {"foregroundOpacity": 1.0}
+    ui.fadeSlider.setValue(80)
+    assert bench.layers[-1] == {"foregroundOpacity": 0.8}
+    bench.choose(ui.againstCombo, "interpolation")
+    helper = bench.layers[-1]["background"]
+    assert helper.GetName() == "Kopf ü interpolated" and helper.GetHideFromEditors() and "interpolation" in ui.holdButton.text
+    bench.choose(ui.compareCombo, "checkerboard")
+    assert bench.layers[-1]["background"].GetName() == f"{out.GetName()} | Kopf ü" and not ui.againstCombo.enabled
+    assert not ui.fadeSlider.isVisibleTo(bench.widget.parent)
+    assert ui.inputSelector.nodeCount() == 2  # the scan and the result; no helper is offered
+    ui.compareButton.click()
+    assert not ui.compareButton.checked and helper_volumes.find(slicer.mrmlScene) == []
+
+
+def what_is_in_the_way_stands_on_the_button(bench: Bench) -> None:
+    ui = bench.ui
+    ui.outputSelector.setCurrentNode(ui.inputSelector.currentNode())
+    assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Kopf ü: the output is the scan itself; choose another output."
+    assert ui.forecastLabel.text == ui.applyButton.toolTip
+    ui.outputSelector.setCurrentNode(None)
+    assert ui.applyButton.enabled and "separate process" in ui.applyButton.toolTip
+
+
+def options_that_are_not_as_usual_stand_at_the_button(bench: Bench) -> None:
+    ui = bench.ui
+    assert ui.advancedLabel.text == ""
+    ui.memorySpin.setValue(3.5)
+    bench.choose(ui.blurCombo, "kspace")
+    bench.choose(ui.flipsCombo, "4")
+    assert ui.advancedLabel.text == "Advanced: blur kspace, mirrored views 4, memory limit 3.5 GB"
+    assert ui.advancedLabel.isVisibleTo(bench.widget.parent)
+
+
+def the_noise_is_given_and_said(bench: Bench) -> None:
+    bench.choose(bench.ui.noiseCombo, "0")
+    bench.click()
+    assert bench.process.asked()["noise"] == "0" and bench.ui.advancedLabel.text.endswith("noise 0")
+    bench.finish(noise={"source": "given", "percent": 0.0, "percent_estimated": 6.2})
+    assert bench.ui.summaryLabel.text.split("\n")[2] == "Much noise; the scan is soft."
+    assert "Noise: given 0 % of bright tissue" in bench.panel.result.details()
+
+
+def a_stale_complaint_goes(bench: Bench) -> None:
+    """When something succeeds."""
+    bench.panel.add_model(str(Path("nowhere") / "x.safetensors"))
+    bench.says("Not added: ")
+    bench.choose(bench.ui.blurCombo, "box")
+    assert bench.ui.statusLabel.text == ""
+    bench.panel.add_model(str(Path("nowhere") / "x.safetensors"))
+    with model_files(("m", [2, 2, 2])) as (path,):
+        bench.panel.add_model(path)
+        bench.says("Added: m.safetensors")
+        bench.ui.removeModelButton.click()
+        bench.says("Taken out of the list: m.safetensors")
+        assert bench.ui.modelCombo.findText("m: x2 in all directions (m.safetensors)") < 0
+
+
+def results_are_found_by_their_attributes(bench: Bench) -> None:
+    """Those of this scan, of another one, and those that a scene brings along; in the data tree, too."""
+    ui = bench.ui
+    bench.click()
+    first = bench.finish()
+    bench.click()
+    bench.finish()
+    assert ui.resultSelector.currentNode().GetName() == f"{first.GetName()}_1" and ui.resultSelector.nodeCount() == 2
+    bench.panel.choose_result(first)
+    assert ui.resultSelector.currentNode().GetID() == first.GetID() and ui.resultSelector.isVisibleTo(bench.widget.parent)
+    other = bench.add_volume(name="other")
+    bench.panel.choose_result(other)  # no result: nothing happens
+    assert ui.resultSelector.currentNode().GetID() == first.GetID()
+    ui.inputSelector.setCurrentNode(other)
+    assert ui.resultSelector.currentNode() is None and not ui.resultGroup.isVisibleTo(bench.widget.parent)
+    ui.inputSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByName("Kopf ü"))
+    bench.panel.choose_result(first)
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("Kopf ü"))
+    bench.panel.choose_result(first)
+    assert "Agrees with your scan to 1.2 %" in ui.summaryLabel.text
+    assert not ui.compareButton.enabled and ui.compareButton.toolTip == "The scan of this result is not in the scene."
 
 
 def cancel_and_again(bench: Bench) -> None:
@@ -67,15 +159,15 @@ def cancel_and_again(bench: Bench) -> None:
     bench.click()
     process, asked = bench.process, bench.process.asked()
     bench.click()
-    assert process.told[-1] == {"request": "cancel", "id": asked["id"]}
+    assert process.requests[-1] == {"request": "cancel", "id": asked["id"]}
     bench.says("Cancelled: nothing was changed")
     assert bench.ui.applyButton.enabled and slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == nodes
     bench.click()
-    assert process.told[-1]["request"] == "cancel"  # the next one waits until it has let go
+    assert process.requests[-1]["request"] == "cancel"  # the next one waits until it has let go
     process.say(event="progress", id=asked["id"], stage="network", done=1, total=2, eta_s=1.0)
     process.say(event="failed", id=asked["id"], error="Cancelled", message="cancelled", exit_code=130)
     bench.logic.pump()
-    assert process.told[-1]["request"] == "super-resolve" and not process.was_killed and not Path(asked["input"]).exists()
+    assert process.requests[-1]["request"] == "super-resolve" and not process.was_killed and not Path(asked["input"]).exists()
     assert bench.finish() is not None and bench.process is process
 
 
@@ -100,7 +192,7 @@ def cancel_before_the_worker_is_there(bench: Bench) -> None:
     bench.says("Cancelled: nothing was changed")
     bench.process.say(**HELLO)
     bench.logic.pump()
-    assert bench.process.told == [] and not bench.process.was_killed
+    assert bench.process.requests == [] and not bench.process.was_killed
 
 
 def output_is_chosen_where_the_model_is_gone(bench: Bench) -> None:
@@ -122,38 +214,43 @@ def devices_by_name_and_why_not(bench: Bench) -> None:
     assert combo.itemData(combo.currentIndex) == "auto" and "Conv3d in fp32 failed" in bench.ui.statusLabel.text
     bench.choose(combo, "cpu")
     bench.click()
-    assert bench.process.told[-1]["device"] == "cpu"
+    assert bench.process.requests[-1]["device"] == "cpu"
 
 
 def the_coarse_axis_decides_on_the_model(bench: Bench) -> None:
-    """Slices along K: the model for slices is taken. Along I: it is laid there, and the panel says so; the worker is told the same."""
-    nothing_shipped = mock.patch.object(choices.model_card, "catalogue", dict)
-    with nothing_shipped, model_files(("slice-x3", [3, 1, 1]), ("slice-x5", [5, 1, 1])) as (x3, x5):
-        for path in (x3, x5):
-            preferences.add_model(path)
-        bench.panel._fill_models()
-        bench.widget.parameters.model = ""
-        bench.ui.inputSelector.setCurrentNode(bench.add_volume(name="slices", matrix=np.diag([1, 1, 3.2, 1])))
+    """Slices along K: the model for slices is taken. Along I: it lies along I, and the worker gets the same factors."""
+    ui = bench.ui
+    nothing_shipped = mock.patch.object(choices_of_models, "catalogue", dict)
+    with nothing_shipped, model_files(("slice-x3", [3, 1, 1]), ("slice-x5", [5, 1, 1]), ("t1-x2", [2, 2, 2])) as paths:
+        keys = [preferences.add_model(path) for path in paths]
+        bench.panel._fill_choices()
+        bench.choose(ui.taskCombo, "auto")
+        ui.inputSelector.setCurrentNode(bench.add_volume(name="slices", matrix=np.diag([1, 1, 3.2, 1])))
         assert bench.panel.header.name == "slice-x3" and bench.widget.parameters.model == ""
-        assert "44 x 48 x 120 voxels of 1.00 x 1.00 x 1.07 mm" in bench.ui.forecastLabel.text and "Note" not in bench.ui.warningLabel.text
-        bench.choose(bench.ui.modelCombo, x5)
-        assert "model slice-x3: 1x1x3" in bench.ui.warningLabel.text and bench.widget.parameters.model == x5
-        bench.ui.inputSelector.setCurrentNode(bench.add_volume(name="sagittal", matrix=np.diag([4.8, 1, 1, 1])))
+        assert "44 x 48 x 120 voxels of 1.00 x 1.00 x 1.07 mm" in ui.forecastLabel.text and ui.warningLabel.text == ""
+        assert ui.reasonLabel.text == "Model slice-x3: slices along S (foot-head), 3.2 mm apart, become 1.07 mm."
+        bench.choose_model(keys[1])
+        assert bench.widget.parameters.model == keys[1] and "would be thinner than the voxels are wide" in ui.warningLabel.text
+        ui.inputSelector.setCurrentNode(bench.add_volume(name="sagittal", matrix=np.diag([4.8, 1, 1, 1])))
         assert bench.panel.header.name == "slice-x5"  # once chosen, it stays chosen
-        assert "sagittal SR 5x1x1, 220 x 48 x 40 voxels of 0.96 x 1.00 x 1.00 mm" in bench.ui.forecastLabel.text
-        assert "The slices lie along I of the array: the model is laid there" in bench.ui.warningLabel.text
+        assert "220 x 48 x 40 voxels of 0.96 x 1.00 x 1.00 mm" in ui.forecastLabel.text and ui.warningLabel.text == ""
+        assert "slices along R (left-right), 4.8 mm apart" in ui.reasonLabel.text
         bench.click()
         assert bench.process.asked()["factors_ijk"] == [5, 1, 1]
         bench.click()
-        bench.ui.inputSelector.setCurrentNode(bench.add_volume(name="nearly cubic", matrix=np.diag([1.2, 1, 1.1, 1])))
-        assert "refines axis K of the array only (1.10 mm), but the coarsest axis is I (1.20 mm)" in bench.ui.warningLabel.text
+        ui.inputSelector.setCurrentNode(bench.add_volume(name="nearly cubic", matrix=np.diag([1.2, 1, 1.1, 1])))
+        said = "This model refines S (foot-head) only (1.10 mm), but the voxels are longest along R (left-right) (1.20 mm)."
+        assert said in ui.warningLabel.text
+        bench.choose(ui.taskCombo, "isotropic")
+        ui.inputSelector.setCurrentNode(bench.add_volume(name="cubes", matrix=np.diag([1, 1, 3, 1])))
+        assert "44 x 48 x 120 voxels of 1.00 x 1.00 x 1.00 mm" in ui.forecastLabel.text and bench.widget.parameters.task == "isotropic"
 
 
 def contrast_by_evidence_only(bench: Bench) -> None:
-    ui, trained = bench.ui, "the model was trained on " + ", ".join(bench.panel.header.contrasts)
+    ui, trained = bench.ui, "but the model was trained on " + ", ".join(bench.panel.header.contrasts)
     assert trained not in ui.warningLabel.text
     ui.inputSelector.setCurrentNode(bench.add_volume(name="AX T2 tse"))
-    assert f"Its name says T2w: {trained}" in ui.warningLabel.text and ui.applyButton.enabled
+    assert f"Its name says T2w, {trained}" in ui.warningLabel.text and ui.applyButton.enabled
     ui.inputSelector.setCurrentNode(bench.add_volume(name="T1 in T2 space"))
     assert "Its name" not in ui.warningLabel.text
     node = bench.add_volume(name="head")
@@ -161,12 +258,12 @@ def contrast_by_evidence_only(bench: Bench) -> None:
     item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
     hierarchy.SetItemAttribute(item, "DICOM.Modality", "CT")
     ui.inputSelector.setCurrentNode(node)
-    assert f"Its DICOM modality says CT: {trained}" in ui.warningLabel.text
+    assert f"Its DICOM modality says CT, {trained}" in ui.warningLabel.text
 
 
 def voxels_come_after_the_node(bench: Bench) -> None:
     """An empty selector takes a node the moment it is made; what is said of it follows its voxels, its grid and its name."""
-    ui, model = bench.ui, choices.data(bench.ui.modelCombo)
+    ui, model = bench.ui, bench.widget.parameters.model
     bench.click()
     bench.finish()
     node = ui.inputSelector.currentNode()
@@ -176,10 +273,9 @@ def voxels_come_after_the_node(bench: Bench) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "new")
     assert ui.inputSelector.currentNode().GetID() == node.GetID()
     bench.forbids("new: has no voxels")
-    bench.choose(ui.modelCombo, model)
-    bench.widget.parameters.model = model  # it may have stood there already, by suggestion
+    bench.choose_model(model)
     mrml.fill(node, np.random.default_rng(0).normal(100, 20, (40, 48, 44)).astype(np.float32), OBLIQUE)
-    assert ui.applyButton.enabled and "new SR x2, 88 x 96 x 80 voxels of 0.45 x 0.55 x 1.15 mm" in ui.forecastLabel.text
+    assert ui.applyButton.enabled and "88 x 96 x 80 voxels of 0.45 x 0.55 x 1.15 mm" in ui.forecastLabel.text
     node.SetSpacing(1, 1, 1)
     assert "voxels of 0.50 x 0.50 x 0.50 mm" in ui.forecastLabel.text
     bench.widget.exit()
@@ -232,7 +328,7 @@ def module_goes_while_running(bench: Bench) -> None:
     bench.widget.cleanup()
     assert process.was_stopped and bench.logic.runs == [] and not folder.exists()
     said = bench.ui.forecastLabel.text
-    slicer.mrmlScene.Clear(0)  # Reload hides the widgets, and the scene still tells them everything
+    slicer.mrmlScene.Clear(0)  # Reload hides the widgets, and they still follow the scene
     assert bench.ui.forecastLabel.text == said
 
 
@@ -241,6 +337,12 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     for one in (
         first_look,
         a_run_from_click_to_comparison,
+        the_first_look_is_the_result,
+        what_is_in_the_way_stands_on_the_button,
+        options_that_are_not_as_usual_stand_at_the_button,
+        the_noise_is_given_and_said,
+        a_stale_complaint_goes,
+        results_are_found_by_their_attributes,
         cancel_and_again,
         cancel_not_heeded,
         cancel_before_the_worker_is_there,
@@ -252,6 +354,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
         output_goes_before_the_click,
         an_import_changes_no_choice,
         module_goes_while_running,
+        *many_scenarios.SCENARIOS,
         *unhappy_scenarios.SCENARIOS,
     )
 }

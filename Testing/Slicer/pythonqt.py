@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import vtk
-from PySide6 import QtCore, QtUiTools, QtWidgets
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import QMetaObject
 
 swallowed: list[BaseException] = []
@@ -33,13 +33,13 @@ class Wrapped:
         target = object.__getattribute__(self, "_target")
         if name == "name":
             return target.objectName()
-        if target.metaObject().indexOfProperty(name) >= 0:
+        if target.metaObject().indexOfProperty(name) >= 0 or name in getattr(target, "properties", ()):
             return target.property(name)
         found = getattr(target, name)
         return _through(found) if callable(found) and not isinstance(found, type) else found
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._target.metaObject().indexOfProperty(name) < 0:
+        if self._target.metaObject().indexOfProperty(name) < 0 and name not in getattr(self._target, "properties", ()):
             raise AttributeError(f"{self._target.metaObject().className()} has no attribute {name!r}")
         self._target.setProperty(name, value)
 
@@ -84,7 +84,7 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     """The nodes of a class in a scene, `None` first where that is allowed; what it chooses by itself was seen in Slicer's own.
 
     An empty one takes the first node that comes, long before its voxels; one whose node goes turns to the next; an import empties
-    it, and it begins again with the first; a new name is told as a new node.
+    it, and it begins again with the first; a new name counts as a new node.
     """
 
     nodeChanged = QtCore.Signal(object)
@@ -97,7 +97,9 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def __init__(self, parent: QtWidgets.QWidget | None = None):
         super().__init__(parent)
         self.scene, self.types, self.none, self.none_display = None, [], False, "None"
+        self.attributes: list[str] = []
         self.nodes: list[Any] = []
+        self.observed: list[Any] = []
         self.currentIndexChanged.connect(self._changed)
 
     def _changed(self, *_: Any) -> None:
@@ -110,8 +112,16 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
             self.none_display = self.property("noneDisplay") or "None"
         return super().event(event)
 
+    def addAttribute(self, kind: str, name: str) -> None:
+        """Only nodes that have this attribute."""
+        assert kind in self.types
+        self.attributes.append(name)
+        if self.scene is not None:
+            self.fill()
+
     def setMRMLScene(self, scene: Any) -> None:
         self.scene = scene
+        self.observed = []
 
         @vtk.calldata_type(vtk.VTK_OBJECT)
         def goes(_scene: Any, _event: str, node: Any) -> None:
@@ -133,14 +143,16 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
     def fill(self, without: Any = None) -> None:
         before, row, empty = self.currentNode(), self.currentIndex(), not self.nodes
         children = bool(self.property("showChildNodeTypes"))
-        known, self.nodes = self.nodes, [None] if self.none else []
+        self.nodes = [None] if self.none else []
         for kind in self.types:
             for number in range(self.scene.GetNumberOfNodesByClass(kind)):
                 node = self.scene.GetNthNodeByClass(number, kind)
                 if (children or node.GetClassName() == kind) and not node.GetHideFromEditors() and node is not without:
-                    self.nodes.append(node)
-                    if node not in known:
-                        node.AddObserver("ModifiedEvent", self._renamed)
+                    if node not in self.observed:
+                        self.observed.append(node)
+                        node.AddObserver("ModifiedEvent", self._modified)
+                    if all(node.GetAttribute(name) is not None for name in self.attributes):
+                        self.nodes.append(node)
         self.blockSignals(True)
         self.clear()
         self.addItems([self.none_display if node is None else node.GetName() for node in self.nodes])
@@ -151,7 +163,10 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
         if self.currentNode() is not before:
             self._changed()
 
-    def _renamed(self, node: Any, _event: str) -> None:
+    def _modified(self, node: Any, _event: str) -> None:
+        fits = all(node.GetAttribute(name) is not None for name in self.attributes)
+        if self.attributes and fits != (node in self.nodes) and self.scene.IsNodePresent(node):
+            self.fill()
         at = self.nodes.index(node) if node in self.nodes else -1
         if at >= 0 and self.itemText(at) != node.GetName():
             self.setItemText(at, node.GetName())
@@ -172,6 +187,8 @@ class qMRMLNodeComboBox(QtWidgets.QComboBox):
 class ctkCollapsibleButton(QtWidgets.QWidget):
     """A header that hides what is below it."""
 
+    properties = ("collapsed", "text")  # of the real class; here they are dynamic ones
+
     def __init__(self, parent: QtWidgets.QWidget | None = None):
         super().__init__(parent)
         self.head = QtWidgets.QToolButton(self)
@@ -182,6 +199,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         font = self.head.font()
         font.setBold(True)
         self.head.setFont(font)
+        self.hidden_by_us: list[QtWidgets.QWidget] = []
 
     def event(self, event: QtCore.QEvent) -> bool:
         kinds = (QtCore.QEvent.Type.DynamicPropertyChange, QtCore.QEvent.Type.Show, QtCore.QEvent.Type.Polish)
@@ -195,9 +213,13 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         self.head.setArrowType(QtCore.Qt.ArrowType.RightArrow if collapsed else QtCore.Qt.ArrowType.DownArrow)
         self.head.adjustSize()
         self.layout().setContentsMargins(14, self.head.height() + 4, 4, 4)
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly):
-            if child is not self.head and collapsed:
+        direct = QtCore.Qt.FindChildOption.FindDirectChildrenOnly
+        for child in self.findChildren(QtWidgets.QWidget, options=direct) if collapsed else ():
+            if child is not self.head and not child.isHidden():
+                self.hidden_by_us.append(child)
                 child.setVisible(False)
+        while not collapsed and self.hidden_by_us:
+            self.hidden_by_us.pop().setVisible(True)
         self.setMaximumHeight(self.head.height() + 2 if collapsed else 16777215)
 
 
@@ -257,6 +279,14 @@ class QSettings:
         self.values[key] = str(value)
 
 
+QListWidgetItem = QtWidgets.QListWidgetItem
+
+
+class QAction(Wrapped):
+    def __init__(self, text: str, parent: Any = None):
+        super().__init__(QtGui.QAction(text))
+
+
 class QFileDialog:
     answer = ""
 
@@ -266,4 +296,6 @@ class QFileDialog:
 
 
 class Qt:
+    Checked, Unchecked = QtCore.Qt.CheckState.Checked, QtCore.Qt.CheckState.Unchecked
+    ItemIsEnabled, ItemIsUserCheckable = QtCore.Qt.ItemFlag.ItemIsEnabled, QtCore.Qt.ItemFlag.ItemIsUserCheckable
     ToolTipRole = int(QtCore.Qt.ItemDataRole.ToolTipRole)

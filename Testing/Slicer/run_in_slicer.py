@@ -26,7 +26,7 @@ def main() -> int:
         slicer.util.setSliceViewerLayers = set_layers if real else lambda **asked: bench.layers.append(asked)
         for name, scenario in scenarios.items():
             slicer.mrmlScene.Clear(0)
-            for key in (preferences.DEVICE, preferences.ADDED, preferences.SPEEDS):
+            for key in preferences.KEYS:
                 qt.QSettings().remove(key)
             bench.layers.clear()
             if not real:

@@ -1,106 +1,202 @@
-"""Pictures, made by Slicer itself: `Slicer --python-script screenshots.py FOLDER [SCAN]`.
+"""Pictures of the panel in its states, made by one command from what is shipped: `python Testing/Slicer/screenshots.py FOLDER SCAN`.
 
-The panel in its states; and, where SCAN is given and there is a main window, that window with SCAN, made coarse, and its result.
+SCAN is a fine head scan that no model was trained on. It is made coarse by 2, and the real worker super-resolves it. Run by Python, the
+panel is drawn by the doubles (Testing/README.md), and `side-by-side.png` joins it with the slices that it compares. Run by
+`Slicer --python-script`, the panel is Slicer's own, and that picture is its main window.
 """
 
+from __future__ import annotations
+
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import slicer
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
 WIDTH = 460
-OBLIQUE = [[1.97, -0.35, 0, -40], [0.35, 1.97, 0, -50], [0, 0, 2, 20], [0, 0, 0, 1]]
-TILTED = [[0.9, 0, 0, -20], [0, 1.1, 0.4, 30], [0, 0, 2.3, -10], [0, 0, 0, 1]]
 
 
-def head() -> np.ndarray:
-    """(K, J, I): a skull with something in it."""
-    k, j, i = np.meshgrid(*[np.linspace(-1.2, 1.2, n, dtype=np.float32) for n in (40, 48, 44)], indexing="ij")
-    shells = [(260, 0.95), (60, 0.86), (420, 0.8), (640, 0.55)]
-    radius = np.sqrt(k**2 + (0.85 * j) ** 2 + i**2) * (1 + 0.04 * np.sin(9 * i) * np.cos(7 * j))
-    values = np.select([radius < r for _, r in shells[::-1]], [v for v, _ in shells[::-1]], 0) + np.random.default_rng(0).normal(
-        0, 5, radius.shape
-    )
-    return np.asarray(values, np.float32)
+def doubles() -> None:
+    """Qt and the parts of Slicer's application that a Python without Slicer lacks."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    os.environ.setdefault("SRGAN3D_PYTHON", sys.executable)
+    sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "SRGAN3D"), str(HERE.parents[1])]
+    import slicer_double
+
+    scene = slicer.vtkMRMLScene()
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(scene)
+    slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    slicer_double.install(scene)
 
 
-def main(folder: Path) -> None:
-    import bench as hands
+class Studio:
+    """A panel, and a camera for it."""
+
+    def __init__(self, folder: Path, scan: str):
+        import bench as hands
+        from SRGAN3DSlicer import sample_data
+
+        self.folder, self.whole = folder, hasattr(slicer, "modules")
+        truth = slicer.util.loadVolume(scan) if self.whole else read(scan)
+        self.coarse = sample_data.degrade(truth)
+        self.coarse.SetName("T1w")
+        slicer.mrmlScene.RemoveNode(truth)
+        if self.whole:
+            self.panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
+            widget = self.panel.self()
+        else:
+            import SRGAN3D
+
+            self.panel, widget = None, SRGAN3D.SRGAN3DWidget()
+            widget.setup()
+        self.bench = hands.Bench(widget, "t1-x2")
+        self.bench.choose(self.bench.ui.taskCombo, "auto")
+        self.window = widget.parent
+        self.window.show()
+
+    def settle(self) -> None:
+        for _ in range(3):  # what is shown or hidden now changes the height
+            slicer.app.processEvents()
+            self.window.resize(WIDTH, self.height())
+        slicer.app.processEvents()
+
+    def height(self) -> int:
+        """That the panel needs at this width."""
+        layout = self.window._target.layout() if hasattr(self.window, "_target") else self.window.layout()
+        return int(max(layout.totalHeightForWidth(WIDTH), layout.totalMinimumSize().height()))
+
+    def shoot(self, name: str) -> None:
+        self.settle()
+        path = str(self.folder / f"{name}.png")
+        self.window.grab().save(path)
+        print(f"{name}: {WIDTH} x {self.height()}", flush=True)
+
+    def close(self) -> None:
+        self.bench.widget.cleanup()
+        if self.panel is not None:
+            self.panel.delete()
+
+
+def read(scan: str) -> Any:
+    """A volume node of a file, where Slicer's own readers are absent."""
+    from SRGAN3DSlicer import mrml
+
+    from SRGAN3DLib.volumes.volume import Volume
+
+    volume = Volume.read(scan)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "truth")
+    mrml.fill(node, volume.array, volume.geometry.ijk_to_ras)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def states(studio: Studio) -> None:
+    """One picture a state."""
     from SRGAN3DSlicer import logic
     from unhappy_scenarios import end
 
-    set_layers = slicer.util.setSliceViewerLayers
-    slicer.util.setSliceViewerLayers = lambda **asked: hands.layers.append(asked)
-    for name, matrix in (("T1w", OBLIQUE), ("tilted", TILTED)):
-        hands.Bench.add_volume(name=name, matrix=np.array(matrix), array=head())
-    panel = slicer.modules.srgan3d.createNewWidgetRepresentation()
-    bench = hands.Bench(panel.self(), "t1-x2")
-    window, ui = bench.widget.parent, bench.ui
-    window.show()
-
-    def shoot(name: str) -> None:
-        for _ in range(2):  # what is shown or hidden now changes the height
-            slicer.app.processEvents()
-            window.resize(WIDTH, window.layout().totalHeightForWidth(WIDTH))
-        slicer.app.processEvents()
-        window.grab().save(str(folder / f"{name}.png"))
-
-    shoot("panel-idle")
+    bench, ui = studio.bench, studio.bench.ui
+    studio.shoot("panel-idle")
+    ui.advancedGroup.collapsed = False
+    bench.choose(ui.blurCombo, "kspace")
+    studio.shoot("panel-advanced")
+    bench.choose(ui.blurCombo, "auto")
+    ui.advancedGroup.collapsed = True
     bench.click()
-    asked = bench.process.asked()["id"]
-    bench.process.say(event="progress", id=asked, stage="network", done=45, total=120, eta_s=75.0)
+    bench.process.say(event="progress", id=bench.process.asked()["id"], stage="network", done=45, total=120, eta_s=75.0)
     bench.logic.pump()
-    shoot("panel-running")
-    end(bench, "ResourceError", "memory limit 512M: too little for 44 x 48 x 40 voxels; the least limit that would do is 900M")
+    studio.shoot("panel-running")
+    end(bench, "ResourceError", "memory limit 512M: too little for this scan; it needs at least 900M")
     bench.logic.pump()
-    shoot("panel-failed")
+    studio.shoot("panel-failed")
+    ui.logText.clear()
     bench.logic.client.stop()
     bench.logic.client.make = logic.new_process  # from here on the real worker
     bench.click()
     bench.until("done", "failed")
-    shoot("panel-done")
-    bench.choose(ui.compareCombo, "checkerboard")
-    shoot("panel-comparing")
-    ui.inputSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByName("tilted"))
-    ui.optionsGroup.collapsed = ui.logGroup.collapsed = False
-    shoot("panel-options")
-    bench.widget.cleanup()
-    panel.delete()
-    slicer.util.setSliceViewerLayers = set_layers
+    studio.shoot("panel-done")
+    bench.choose(ui.compareCombo, "side by side")
+    studio.shoot("panel-comparing")
+    if studio.whole:
+        whole_window(studio)
+    else:
+        side_by_side(studio)
+    bench.panel.result.close()
+    ui.detailsButton.setChecked(True)
+    studio.shoot("panel-details")
+    ui.detailsButton.setChecked(False)
+    several(studio)
 
 
-def whole_window(folder: Path, scan: str) -> None:
-    import bench as hands
-    from SRGAN3DSlicer import sample_data
+def several(studio: Studio) -> None:
+    """A list of scans under way."""
+    from SRGAN3DSlicer import mrml
 
-    slicer.mrmlScene.Clear(0)
+    bench, ui = studio.bench, studio.bench.ui
+    for name in ("T1w follow-up", "FLAIR"):
+        node = bench.add_volume(name=name, matrix=mrml.ijk_to_ras(studio.coarse), array=mrml.array_of(studio.coarse)[:40, :40, :40])
+        node.SetName(name)
+    ui.severalButton.setChecked(True)
+    bench.panel.scans.tick(bench.panel.scans.ids)
+    studio.shoot("panel-several")
+    ui.severalButton.setChecked(False)
+
+
+def side_by_side(studio: Studio) -> None:
+    """The panel, and the middle slices of scan and result, each at the size in which Slicer would show it."""
+    from PIL import Image
+    from SRGAN3DSlicer import mrml
+
+    panel = Image.open(studio.folder / "panel-comparing.png").convert("RGB")
+    pictures = [panel]
+    for node in (studio.bench.panel.result.source, studio.bench.panel.result.node):
+        array, (low, high) = mrml.array_of(node).astype(np.float32), np.percentile(mrml.array_of(studio.coarse), (1, 99.8))
+        axis = 2 - mrml.directions(node).index("S")
+        cut = np.clip((np.take(array, array.shape[axis] // 2, axis) - low) / (high - low), 0, 1)
+        picture = Image.fromarray((255 * cut[::-1]).astype(np.uint8))
+        height = panel.height - 40
+        pictures.append(picture.resize((round(picture.width * height / picture.height), height), Image.Resampling.BILINEAR).convert("RGB"))
+    whole = Image.new("RGB", (sum(one.width for one in pictures) + 20, panel.height), "black")
+    at = 0
+    for one in pictures:
+        whole.paste(one, (at, 0 if one is panel else 20))
+        at += one.width + 10
+    whole.quantize(128).save(studio.folder / "side-by-side.png", optimize=True)
+
+
+def whole_window(studio: Studio) -> None:
+    """Slicer's main window, side by side."""
     window = slicer.util.mainWindow()
-    window.resize(1280, 860)
-    truth = slicer.util.loadVolume(scan)
-    coarse = sample_data.degrade(truth)
-    slicer.mrmlScene.RemoveNode(truth)
-    coarse.SetName("T1w")
-    slicer.util.setSliceViewerLayers(background=coarse, fit=True)
-    slicer.util.selectModule("SRGAN3D")
-    bench = hands.Bench(slicer.modules.SRGAN3DWidget, "t1-x2", None)
-    bench.ui.inputSelector.setCurrentNode(coarse)
-    bench.click()
-    bench.until("done", "failed")
-    for mode in ("fade", "side by side"):
-        bench.choose(bench.ui.compareCombo, mode)
+    if window is not None:
+        window.resize(1280, 860)
+        slicer.util.selectModule("SRGAN3D")
         for _ in range(20):
             slicer.app.processEvents()
             time.sleep(0.02)
-        window.grab().save(str(folder / f"slicer-{mode.replace(' ', '-')}.png"))
+        window.grab().save(str(studio.folder / "side-by-side.png"))
+
+
+def main(folder: str, scan: str) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if hasattr(slicer, "modules"):
+        sys.path[:0] = [str(HERE), str(HERE.parent)]
+    else:
+        doubles()
+    set_layers = slicer.util.setSliceViewerLayers
+    if not hasattr(slicer, "modules"):
+        slicer.util.setSliceViewerLayers = lambda **asked: None
+    studio = Studio(Path(folder), scan)
+    states(studio)
+    studio.close()
+    slicer.util.setSliceViewerLayers = set_layers
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    main(Path(sys.argv[1]))
-    if len(sys.argv) > 2 and slicer.util.mainWindow() is not None:
-        whole_window(Path(sys.argv[1]), sys.argv[2])
-    slicer.util.exit(0)
+    main(sys.argv[1], sys.argv[2])
+    if hasattr(slicer, "modules"):
+        slicer.util.exit(0)

@@ -162,11 +162,31 @@ class VTKObservationMixin:
         self.observations.clear()
 
 
+language = {"longer by": 0.0}  # 1/3: a made-up translation whose texts are a third longer than the English ones
+
+
+def tr(text: str) -> str:
+    """Words that mean nothing behind the English ones, as many as the language needs."""
+    words = "und dazu noch ein paar andere kurze Worte mehr als man hier im Englischen braucht " * (1 + len(text) // 80)
+    extra = round(len(text) * language["longer by"])
+    return f"{text} {words[: extra - 1].rstrip()}" if extra > 1 else text
+
+
+def load_ui(path: str) -> Any:
+    """As slicer.util.loadUI, whose texts are translated too."""
+    widget = pythonqt.load_ui(path)
+    for child in widget._target.findChildren(QtWidgets.QWidget):
+        text = child.property("text")
+        if text and not child.objectName().startswith("qt_") and child.objectName():
+            child.setProperty("text", tr(text))
+    return widget
+
+
 def _modules() -> None:
     """What the module imports by name."""
     modules = {
-        "qt": {name: getattr(pythonqt, name) for name in ("QTimer", "QSettings", "QFileDialog", "Qt")},
-        "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
+        "qt": {name: getattr(pythonqt, name) for name in ("QAction", "QTimer", "QSettings", "QFileDialog", "QListWidgetItem", "Qt")},
+        "slicer.i18n": {"tr": tr, "translate": lambda context, text: tr(text)},
         "slicer.parameterNodeWrapper": {"parameterNodeWrapper": parameterNodeWrapper, "WithinRange": WithinRange},
         "slicer.ScriptedLoadableModule": {
             one.__name__: one
@@ -187,7 +207,7 @@ def install(scene: Any) -> App:
     pythonqt.swallowed.clear()
     pythonqt.QSettings.values.clear()
     slicer.mrmlScene, slicer.app = scene, App()
-    slicer.util.loadUI, slicer.util.childWidgetVariables = pythonqt.load_ui, pythonqt.child_widgets
+    slicer.util.loadUI, slicer.util.childWidgetVariables = load_ui, pythonqt.child_widgets
     slicer.util.VTKObservationMixin = VTKObservationMixin
     from bench import layers  # needs the modules above
 

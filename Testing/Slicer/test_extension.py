@@ -39,6 +39,36 @@ def test_entry_keeps_the_rules_of_the_index() -> None:
     assert cmake_value("EXTENSION_HOMEPAGE") == entry["scm_url"].removesuffix(".git")
 
 
+def test_entry_is_formatted_as_the_index_formats_it() -> None:
+    """Prettier with its plug-in for arrays: keys in the entries' usual order, each element of an array on a line of its own."""
+    raw = ENTRY.read_text(encoding="utf-8")
+    assert raw == json.dumps(json.loads(raw), indent=2) + "\n" and list(json.loads(raw)) == sorted(json.loads(raw))
+    base = "https://raw.githubusercontent.com/Slicer/Slicer/main/Schemas/slicer-extension-catalog-entry-schema-"
+    assert json.loads(raw)["$schema"] == f"{base}v1.0.1.json#"
+
+
+def test_the_description_says_what_it_is_for() -> None:
+    said = cmake_value("EXTENSION_DESCRIPTION")
+    assert all(words in said for words in ("research use only", "not for diagnosis", "inferred")) and len(said) < 400
+    assert "contributors" in cmake_value("EXTENSION_CONTRIBUTORS") and "(" in cmake_value("EXTENSION_CONTRIBUTORS")
+
+
+def test_a_checkout_is_imported_without_a_change_of_sys_path() -> None:
+    """Slicer has only the module's folder on its path; the library lies one folder up."""
+    script = (
+        "import sys\n"
+        "before = list(sys.path)\n"
+        "import SRGAN3DSlicer.logic, SRGAN3DLib\n"
+        "from SRGAN3DLib.contract.checkpoint_header import catalogue\n"
+        "assert sys.path == before and catalogue() and 'torch' not in sys.modules\n"
+        "print(SRGAN3DLib.__file__)\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(ROOT / "SRGAN3D")}
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(ROOT.anchor), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).name == "__init__.py"
+
+
 def test_pictures_and_licence() -> None:
     base = cmake_value("EXTENSION_HOMEPAGE").replace("github.com", "raw.githubusercontent.com") + "/main/"
     icon, *shots = [cmake_value("EXTENSION_ICONURL"), *cmake_value("EXTENSION_SCREENSHOTURLS").split()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import slicer_double  # noqa: F401  (texts need slicer.i18n)
-from SRGAN3DSlicer import forecast, model_card
+from SRGAN3DSlicer import forecast, model_card, tasks
+from SRGAN3DSlicer.preferences import Measured
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.configs import GeneratorConfig
@@ -12,38 +13,45 @@ from SRGAN3DLib.contract.configs import GeneratorConfig
 HEADER = CheckpointHeader(
     "m", GeneratorConfig((1, 2, 3), features=32), contrasts=("T1w",), spacing_range_mm=(1.0, 2.0), training_data=({"file": "a_T1w.nii.gz"},)
 )
-FINE = ((1.0, 1.5, 2.0), (100, 100, 100), False, False, [])
+FACTORS = (3, 2, 1)  # of HEADER along I, J, K
+FINE = (FACTORS, (1.0, 1.5, 2.0), (100, 100, 100), ("R", "A", "S"), False, False, [])
+PLAN = tasks.Plan("m", HEADER, FACTORS)
+FAST = Measured(3000.0)
 
 
 def test_size_memory_and_time() -> None:
-    found = forecast.forecast(HEADER, (10, 20, 30), voxels_per_s=3000.0)
+    found = forecast.forecast(PLAN, (10, 20, 30), (1, 1, 1), FAST)
     assert found.shape_kji == (10, 40, 90) and found.output_bytes == 4 * 36_000
     assert found.bytes_needed == forecast.BASE_BYTES + 8 * 6000 + 4 * 36_000 + 8 * 32 * 6000
-    assert found.seconds == 2.0 and found.timed
-    assert forecast.forecast(HEADER, (10, 20, 30), 3000.0, flips=4).seconds == 4 * found.seconds
-    guess = forecast.forecast(HEADER, (10, 20, 30), None)
-    assert not guess.timed and guess.seconds > 0
+    assert found.seconds == 2.0 and found.measured
+    assert forecast.forecast(PLAN, (10, 20, 30), (1, 1, 1), FAST, flips=4).seconds == 4 * found.seconds
+    frames = forecast.forecast(PLAN, (10, 20, 30), (1, 1, 1), FAST, frames=3)
+    assert (frames.seconds, frames.output_bytes) == (6.0, 3 * found.output_bytes) and frames.bytes_needed == found.bytes_needed
+    half = forecast.forecast(PLAN, (10, 20, 30), (1, 1, 1), Measured(3000.0, "bf16", 10**9))
+    assert half.bytes_needed == 10**9 + 8 * 6000 + 4 * 36_000 + 4 * 32 * 6000
+    guess = forecast.forecast(PLAN, (10, 20, 30), (1, 1, 1), None)
+    assert not guess.measured and guess.seconds > 0
 
 
 def test_memory_limit_bounds_the_need() -> None:
-    shape = (200, 200, 200)
-    free = forecast.forecast(HEADER, shape, None).bytes_needed
-    assert forecast.forecast(HEADER, shape, None, "1G").bytes_needed == 1 << 30 < free
-    assert forecast.forecast(HEADER, shape, None, "1M").bytes_needed == forecast.BASE_BYTES + 8 * 8_000_000 + 24 * 8_000_000
+    shape, unit = (200, 200, 200), (1.0, 1.0, 1.0)
+    free = forecast.forecast(PLAN, shape, unit, None).bytes_needed
+    assert forecast.forecast(PLAN, shape, unit, None, "1G").bytes_needed == 1 << 30 < free
+    assert forecast.forecast(PLAN, shape, unit, None, "1M").bytes_needed == forecast.BASE_BYTES + 8 * 8_000_000 + 24 * 8_000_000
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
         ({}, []),
-        ({0: (0.5, 1.5, 2.0)}, ["Spacing 0.50 x 1.50 x 2.00 mm: the model saw 1.00 to 2.00 mm."]),
-        ({0: (0.9, 1.5, 2.2)}, []),
-        ({1: (100, 9, 100)}, ["Only 9 voxels along one axis"]),
-        ({2: True}, ["sheared"]),
-        ({3: True}, ["not linear"]),
-        ({4: [("its name", "T2w")]}, ["Its name says T2w: the model was trained on T1w."]),
-        ({4: [("its name", "T2w"), ("its name", "T1w")]}, []),
-        ({4: [("its DICOM modality", "CT"), ("its name", "T1w")]}, ["Its DICOM modality says CT: the model was trained on T1w."]),
+        ({1: (0.5, 1.5, 2.0)}, ["Voxels of 0.50 x 1.50 x 2.00 mm are unlike the training scans (1.00 to 2.00 mm)."]),
+        ({1: (0.9, 1.5, 2.2)}, []),
+        ({2: (100, 9, 100)}, ["Only 9 voxels in one direction"]),
+        ({4: True}, ["sheared"]),
+        ({5: True}, ["non-linear"]),
+        ({6: [("its name", "T2w")]}, ["Its name says T2w, but the model was trained on T1w."]),
+        ({6: [("its name", "T2w"), ("its name", "T1w")]}, []),
+        ({6: [("its DICOM modality", "CT"), ("its name", "T1w")]}, ["Its DICOM modality says CT, but the model was trained on T1w."]),
     ],
 )
 def test_warnings(changed: dict, words: list[str]) -> None:
@@ -52,48 +60,18 @@ def test_warnings(changed: dict, words: list[str]) -> None:
     assert len(found) == len(words) and all(word in line for word, line in zip(words, found, strict=True))
 
 
-def slices(factor: int) -> CheckpointHeader:
-    return CheckpointHeader(f"slice-x{factor}", GeneratorConfig((factor, 1, 1)), contrasts=("T1w",))
-
-
-MODELS = {"t1-x2": CheckpointHeader("t1-x2", GeneratorConfig((2, 2, 2))), **{f"slice-x{f}": slices(f) for f in (2, 3, 4, 5)}}
-
-
 @pytest.mark.parametrize(
-    ("spacing_ijk", "wanted"),
+    ("factors", "spacing_ijk", "words"),
     [
-        ((1.0, 1.0, 1.0), "t1-x2"),
-        ((1.0, 1.0, 1.2), "t1-x2"),
-        ((1.0, 1.0, 2.0), "slice-x2"),
-        ((1.0, 1.0, 3.2), "slice-x3"),
-        ((0.8, 1.2, 4.0), "slice-x4"),
-        ((0.5, 0.5, 6.0), "slice-x5"),
-        ((5.0, 1.0, 1.0), "slice-x5"),  # the slices lie along I: the model is laid there
-        ((1.0, 3.0, 1.0), "slice-x3"),
-        ((5.0, 1.0, 5.0), "t1-x2"),
+        ((1, 1, 3), (1.0, 1.0, 3.0), []),
+        ((3, 1, 1), (5.0, 1.0, 1.0), []),
+        ((1, 1, 3), (1.2, 1.0, 1.1), ["refines S (foot-head) only (1.10 mm), but the voxels are longest along R (left-right) (1.20 mm)"]),
+        ((1, 1, 3), (1.0, 1.0, 1.0), ["The new slices along S (foot-head) would be thinner than the voxels are wide"]),
     ],
 )
-def test_suggestion(spacing_ijk: tuple[float, float, float], wanted: str) -> None:
-    assert forecast.suggest(MODELS, spacing_ijk, "t1-x2") == wanted
-
-
-def test_suggestion_without_the_first() -> None:
-    assert forecast.suggest({}, (1.0, 1.0, 1.0), "t1-x2") == ""
-    assert forecast.suggest({"a": MODELS["slice-x2"], "b": HEADER}, (1.0, 1.0, 1.0), "t1-x2") == "b"
-    assert forecast.suggest({"a": MODELS["slice-x2"]}, (1.0, 1.0, 1.0), "t1-x2") == "a"
-
-
-@pytest.mark.parametrize(
-    ("spacing_ijk", "words"),
-    [
-        ((1.0, 1.0, 3.0), []),
-        ((5.0, 1.0, 1.0), ["The slices lie along I of the array"]),
-        ((1.2, 1.0, 1.1), ["refines axis K of the array only (1.10 mm), but the coarsest axis is I (1.20 mm)"]),
-        ((1.0, 1.0, 1.0), ["finer along K than within the slices"]),
-    ],
-)
-def test_wrong_axis_is_said(spacing_ijk: tuple[float, float, float], words: list[str]) -> None:
-    found = forecast.warnings(slices(3), spacing_ijk, (100, 100, 100))
+def test_a_wrong_direction_is_said(factors: tuple, spacing_ijk: tuple, words: list[str]) -> None:
+    header = CheckpointHeader("slice-x3", GeneratorConfig((3, 1, 1)))
+    found = forecast.warnings(header, factors, spacing_ijk, (100, 100, 100))
     assert len(found) == len(words) and all(word in line for word, line in zip(words, found, strict=True))
 
 
@@ -102,9 +80,12 @@ def test_words() -> None:
     assert [forecast.clock(s) for s in (0.2, 59, 61, 3720)] == ["< 1 s", "59 s", "1 min 01 s", "1 h 02 min"]
 
 
-def test_card_and_statement() -> None:
-    rows = dict(model_card.lines(HEADER))
-    assert rows["Factors"] == "3 x 2 x 1 along I, J, K" and rows["Data"] == "a_T1w" and rows["Contrast"] == "T1w"
-    said = model_card.measured(HEADER, {"blur": {"source": "given", "mtf_kji": [1.0, 0.4, 0.4]}})
-    assert "the input's voxels.\nInferred" in said and "Consistency: not available (the worker gave none)" in said
-    assert "for each measured value there are 6" in said and "given, MTF at Nyquist 1.00 / 0.40 / 0.40" in said
+def test_card_and_titles() -> None:
+    card = model_card.card(HEADER, 2.5)
+    assert all(words in card for words in ("T1w", "1.0 to 2.0 mm", "a_T1w", "Apache-2.0", "2.5 s a million voxels"))
+    assert "Time here" not in model_card.card(HEADER, None)
+    models = model_card.models()
+    titles = [model_card.title(key, header) for key, header in models.items()]
+    assert titles[0] == "t1-x2: x2 in all directions"
+    assert "t1-x2-sharp: x2 in all directions, sharper texture, less exact" in titles and "slice-x4: thins slices x4" in titles
+    assert "PSNR over interpolation" in model_card.card(models["t1-x2"], None)

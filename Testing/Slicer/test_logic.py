@@ -72,7 +72,7 @@ def test_script_and_command_line_agree(
     options = ["--model", str(tiny_model), "--device", "cpu", "--precision", "fp32", "--quiet"]
     assert main(["super-resolve", str(tmp_path / "in.nrrd"), str(tmp_path / "out.nrrd"), *options]) == 0
     by_cli = Volume.read(tmp_path / "out.nrrd")
-    assert out.GetName() == "Kopf ü SR x2"
+    assert out.GetName() == "Kopf ü SR x2 tiny"
     assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
     assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-9
     assert out.GetAttribute("SRGAN3D.Model") == "tiny"
@@ -102,7 +102,7 @@ def test_roi_list_given_output_and_integers(logic: Logic, scene: Any, add_volume
     wanted = mrml.array_of(whole)[2 * k : 2 * k_end, 2 * j : 2 * j_end, 2 * i : 2 * i_end]
     assert part is target and np.abs(mrml.array_of(part) - wanted).max() <= 1e-5 * np.ptp(small_head)
     both = logic.superResolve([node, add_volume(SHEARED, name="zwei")], factors=2, **options)
-    assert [one.GetName() for one in both] == ["Kopf ü SR x2_1", "zwei SR x2"]
+    assert [one.GetName() for one in both] == ["Kopf ü SR x2 tiny_1", "zwei SR x2 tiny"]
 
 
 def test_every_frame_of_a_sequence(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_model: Path) -> None:
@@ -119,7 +119,7 @@ def test_every_frame_of_a_sequence(logic: Logic, scene: Any, add_volume: Any, sm
     made = browser.GetSequenceNode(out)
     ends = [mrml.array_of(made.GetNthDataNode(n)).max() for n in range(2)]
     assert ends[1] == pytest.approx(2 * ends[0], rel=0.02)
-    with pytest.raises(JobError, match="shows no sequence"):
+    with pytest.raises(JobError, match="shows no frame of a sequence"):
         logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model), allFrames=True)
 
 
@@ -152,7 +152,7 @@ def test_cancel_not_heeded_ends_the_process(scene: Any, add_volume: Any, slow_mo
     run = logic.superResolveAsync(node, model=str(slow_model), device="cpu", onProgress=seen.append)
     until_computing(logic, seen)
     pid = logic.client.hello["pid"]
-    os.kill(pid, signal.SIGSTOP)  # it hears nothing
+    os.kill(pid, signal.SIGSTOP)  # it reads nothing
     run.cancel()
     begun = time.monotonic()
     assert run.state == "cancelled" and run.folder.exists()
@@ -191,7 +191,7 @@ def test_input_gone_while_running(logic: Logic, scene: Any, add_volume: Any, slo
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
 
 
-def test_killed_worker_is_told_and_replaced(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
+def test_killed_worker_is_reported_and_replaced(scene: Any, add_volume: Any, slow_model: Path, tiny_model: Path) -> None:
     logic = Logic(logic_module.new_process)
     node = add_volume(OBLIQUE, np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
     before, seen = saved(scene), []
@@ -257,11 +257,11 @@ def test_what_can_be_seen_at_once_is_said_at_once(
         (VolumeError, "label map", {"inputVolume": labels}),
         (VolumeError, "no volume", {"inputVolume": None}),
         (JobError, "is the input itself", {"inputVolume": node, "outputVolume": node}),
-        (JobError, "scalar volume is wanted", {"inputVolume": node, "outputVolume": labels}),
+        (JobError, "must be a scalar volume", {"inputVolume": node, "outputVolume": labels}),
         (CheckpointError, "no such file", {"inputVolume": node, "model": "none"}),
         (CheckpointError, "truncated", {"inputVolume": node, "model": str(damaged)}),
-        (JobError, r"factors \(2, 2, 1\): model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
-        (JobError, r"factors \(3, 3, 3\): model tiny has \(2, 2, 2\)", {"inputVolume": node, "factors": 3}),
+        (JobError, r"factors \(2, 2, 1\): must be those of model tiny, \(2, 2, 2\)", {"inputVolume": node, "factors": (2, 2, 1)}),
+        (JobError, r"factors \(3, 3, 3\): must be those of model tiny, \(2, 2, 2\)", {"inputVolume": node, "factors": 3}),
         (VolumeError, "holes: holds NaN", {"inputVolume": holes}),
         (JobError, "0 volumes", {"inputVolume": []}),
     ):
@@ -284,3 +284,52 @@ def test_full_disk_is_one_line(logic: Logic, scene: Any, add_volume: Any, tiny_m
     with pytest.raises(ResourceError, match="No space left"):
         logic.superResolve(add_volume(OBLIQUE), model=str(tiny_model))
     assert logic.runs == []
+
+
+def test_every_named_volume_of_a_result_is_published(scene: Any, add_volume: Any, tiny_model: Path) -> None:
+    """Maps that come with a result lie beside it, and are no results themselves. What fails leaves nothing behind."""
+    from bench import INFO
+    from fake_process import FakeProcess
+    from SRGAN3DSlicer import results
+
+    one = Logic(FakeProcess)
+
+    def finish(**files: Any) -> Any:
+        run = one.superResolve(node, model=str(tiny_model), wait=False)
+        one.pump()
+        process = FakeProcess.made[-1]
+        asked = process.asked()
+        folder = Path(asked["output"]).parent
+        outputs = {name: str(folder / f"{name}.npy") for name in files}
+        for name, array in files.items():
+            np.save(outputs[name], array)
+        process.say(event="done", id=asked["id"], info=INFO | {"outputs": outputs})
+        one.pump()
+        return run
+
+    node, fine = add_volume(OBLIQUE), np.ones((80, 96, 88), np.float32)
+    run = finish(sr=fine, error=2 * fine)
+    assert [one.GetName() for one in run.nodes] == ["Kopf ü SR x2 tiny"] and results.all_results(scene) == run.nodes
+    beside = scene.GetFirstNodeByName("Kopf ü SR x2 tiny error")
+    assert mrml.array_of(beside).max() == 2 and not results.is_result(beside) and results.source_of(beside) is node
+    before = scene.GetNumberOfNodes()
+    run = finish(sr=fine, error=np.ones((2, 2), np.float32))
+    assert run.state == "failed" and "cannot be read" in str(run.error) and scene.GetNumberOfNodes() == before
+    one.cleanup()
+
+
+def test_automatic_is_as_by_command_line(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tmp_path: Path) -> None:
+    """Without a model: click, script and `--model auto` agree; so they do on cubic voxels."""
+    matrix = np.diag([1.0, 1.0, 2.6, 1.0])
+    node = add_volume(matrix, small_head[:20, :24, :22])
+    Volume.from_array(small_head[:20, :24, :22], matrix).write(tmp_path / "in.nrrd")
+    for number, more in enumerate(([], ["--spacing", "isotropic"])):
+        out = logic.superResolve(node, device="cpu", precision="fp32", spacing=more[1] if more else None)
+        target = tmp_path / f"out{number}.nrrd"
+        assert (
+            main(["super-resolve", str(tmp_path / "in.nrrd"), str(target), "--device", "cpu", "--precision", "fp32", "--quiet", *more]) == 0
+        )
+        by_cli = Volume.read(target)
+        assert out.GetAttribute("SRGAN3D.Model") == "slice-x3"
+        assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
+        assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-6

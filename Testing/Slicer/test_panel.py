@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,11 @@ import pythonqt
 import slicer
 import slicer_double
 from bench import Bench
-from fake_process import FakeProcess
 from grids import OBLIQUE, SHEARED
 from panel_scenarios import SCENARIOS
+from panels import make
 
 from SRGAN3DLib.contract.errors import JobError
-
-
-def make(model: Path | str, process: Any = FakeProcess) -> Bench:
-    from SRGAN3DSlicer import preferences
-
-    import SRGAN3D
-
-    if isinstance(model, Path):
-        preferences.add_model(str(model))
-    widget = SRGAN3D.SRGAN3DWidget()
-    widget.setup()
-    return Bench(widget, str(model), process)
-
-
-@pytest.fixture
-def bench(app: Any, tiny_model: Path) -> Iterator[Bench]:
-    Bench.add_volume("vtkMRMLLabelMapVolumeNode", "labels")
-    Bench.add_volume()
-    one = make(tiny_model)
-    yield one
-    one.widget.cleanup()
-    assert pythonqt.swallowed == [] and slicer_double.boxes == []
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -65,7 +42,7 @@ def test_what_forbids_the_click(bench: Bench, add_volume: Any, small_head: np.nd
     monkeypatch.delenv("SRGAN3D_PYTHON")
     monkeypatch.setattr(install, "state", lambda: install.State(False, "PyTorch is not installed.", False))
     bench.panel.refresh_torch()
-    assert not ui.applyButton.enabled and ui.torchLabel.text == "PyTorch is not installed."
+    assert not ui.applyButton.enabled and ui.torchLabel.text.startswith("PyTorch is not installed. Install downloads")
     ui.installButton.click()
     assert ui.statusLabel.text.startswith("Not installed: the extension PyTorch is absent")
 
@@ -99,9 +76,10 @@ def test_models_are_added_and_refused(bench: Bench, slow_model: Path, tmp_path: 
     assert "Not added" in bench.ui.statusLabel.text and "pickle" in bench.ui.statusLabel.text
     pythonqt.QFileDialog.answer = str(slow_model)
     bench.ui.addModelButton.click()
-    assert bench.panel.header.name == "slow" and bench.widget.parameters.model == str(slow_model)
+    key = bench.widget.parameters.model
+    assert bench.panel.header.name == "slow" and key.startswith("slow.safetensors sha256:")
     again = make(slow_model)
-    assert again.ui.modelCombo.findData(str(slow_model)) >= 0
+    assert again.ui.modelCombo.findData(key) >= 0
     again.widget.cleanup()
 
 
@@ -113,7 +91,7 @@ def test_choices_live_in_the_scene(bench: Bench, tiny_model: Path) -> None:
     bench.widget.exit()
     bench.widget.enter()
     bench.click()
-    asked = bench.process.told[-1]
+    asked = bench.process.requests[-1]
     assert (asked["blur"], asked["precision"], asked["memory_limit"], asked["flips"]) == ("kspace", "fp32", "3.5G", 4)
     other = make(tiny_model)
     assert other.ui.memorySpin.value == 3.5 and other.ui.blurCombo.currentIndex == bench.ui.blurCombo.currentIndex
@@ -177,109 +155,6 @@ def test_without_sample_data(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     SRGAN3D.registerSampleData()
 
 
-class Views:
-    """Slice views without a screen: real MRML logics behind a layout manager; as a real view, each shows its node's new opacity to the
-    views that it is linked with."""
-
-    layout = 3
-
-    def __init__(self, names: tuple[str, ...] = ("Red", "Yellow")) -> None:
-        self.logics, self.shown = {}, {}
-        self.make(names)
-
-    def make(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            if name in self.logics:
-                continue
-            self.logics[name] = slicer.vtkMRMLSliceLogic()
-            self.logics[name].SetMRMLScene(slicer.mrmlScene)
-            self.logics[name].AddSliceNode(name)
-            view = self.logics[name].GetSliceCompositeNode()
-            self.shown[view.GetID()] = view.GetForegroundOpacity()
-            view.AddObserver("ModifiedEvent", self.broadcast)
-
-    def broadcast(self, view: Any, _event: str) -> None:
-        changed = self.shown[view.GetID()] != view.GetForegroundOpacity()
-        self.shown[view.GetID()] = view.GetForegroundOpacity()
-        for other in self.logics.values() if changed and view.GetLinkedControl() else ():
-            other.GetSliceCompositeNode().SetForegroundOpacity(view.GetForegroundOpacity())
-
-    def setLayout(self, layout: int) -> None:
-        self.layout = layout
-        if layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView:
-            self.make(("Red", "Yellow"))
-
-    def sliceWidget(self, name: str) -> Any:
-        if name not in self.logics:
-            return None  # as a layout manager of a view that no layout has asked for
-        return type("Widget", (), {"sliceLogic": lambda _: self.logics[name]})()
-
-    def place(self, name: str, normal: tuple[int, int, int], up: tuple[int, int, int]) -> None:
-        self.logics[name].GetSliceNode().SetSliceToRASByNTP(*normal, *up, 3, 4, 5, 0)
-
-    def turn(self, name: str) -> np.ndarray:
-        return slicer.util.arrayFromVTKMatrix(self.logics[name].GetSliceNode().GetSliceToRAS()).copy()
-
-    def opacity(self, name: str) -> float:
-        return self.logics[name].GetSliceCompositeNode().GetForegroundOpacity()
-
-
-def test_side_by_side_and_back(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The result in Yellow where Red shows the input, however the views were linked; then the layout and the turn that stood before."""
-    from SRGAN3DSlicer import compare
-
-    views = Views()
-    monkeypatch.setattr(app, "layoutManager", lambda: views)
-    views.place("Red", (0, 1, 0), (1, 0, 0))
-    views.place("Yellow", (1, 0, 0), (0, 1, 0))
-    before = views.turn("Yellow")
-    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
-    for _ in range(2):
-        compare.show("side by side", source, result, 0.5)
-        assert views.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
-        assert (views.opacity("Red"), views.opacity("Yellow")) == (0, 1)
-        assert np.allclose(views.turn("Yellow"), views.turn("Red"))
-        app.processEvents()
-        assert np.allclose(views.turn("Yellow"), views.turn("Red"))
-    compare.show("fade", source, result, 0.5)
-    assert views.layout == 3 and np.allclose(views.turn("Yellow"), before)
-
-
-def test_side_by_side_makes_the_view_that_is_missing(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layout of Red alone, as one may start Slicer with: Yellow comes with the layout, and is among those that get the layers."""
-    from SRGAN3DSlicer import compare
-
-    views = Views(("Red",))
-    monkeypatch.setattr(app, "layoutManager", lambda: views)
-    asked: list[int] = []
-    kind = "vtkMRMLSliceCompositeNode"
-    count = lambda **_: asked.append(slicer.mrmlScene.GetNumberOfNodesByClass(kind))  # noqa: E731
-    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", count)
-    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
-    compare.show("side by side", source, result, 0.5)
-    assert asked == [2] and (views.opacity("Red"), views.opacity("Yellow")) == (0, 1)
-    compare.show("fade", source, result, 0.5)
-    assert views.layout == 3
-
-
-def test_who_looks_at_a_place_stays_there(app: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views are fitted and turned to the volumes only where they showed something else."""
-    from SRGAN3DSlicer import compare
-
-    views = Views()
-    monkeypatch.setattr(app, "layoutManager", lambda: views)
-    source, result = bench.add_volume(name="a"), bench.add_volume(name="b")
-    compare.show("fade", source, result, 0.5)
-    assert bench.layers[-1]["fit"] and bench.layers[-1]["rotateToVolumePlane"]
-    for shown in (source, result):
-        views.logics["Red"].GetSliceCompositeNode().SetBackgroundVolumeID(shown.GetID())
-        compare.show("checkerboard", source, result, 0.5)
-        assert not bench.layers[-1]["fit"] and not bench.layers[-1]["rotateToVolumePlane"]
-    views.logics["Red"].GetSliceCompositeNode().SetBackgroundVolumeID(bench.layers[-1]["background"].GetID())
-    compare.show("fade", source, result, 0.5)
-    assert not bench.layers[-1]["fit"]
-
-
 def test_states_have_no_other_ways() -> None:
     from SRGAN3DSlicer.states import Machine, State
 
@@ -312,7 +187,7 @@ def test_module_and_self_test(app: Any, tiny_model: Path, monkeypatch: pytest.Mo
     parent = type("Parent", (), {})()
     SRGAN3D.SRGAN3D(parent)
     assert parent.categories == ["Image Synthesis"] and parent.contributors and parent.acknowledgementText and parent.helpText
-    assert app.started == [SRGAN3D.registerSampleData]
+    assert app.started == [SRGAN3D.onStartupCompleted]
     monkeypatch.setattr(checkpoint_header, "catalogue", lambda: {str(tiny_model): tiny_model})
     SRGAN3D.SRGAN3DTest().runTest()
 
@@ -352,7 +227,7 @@ def test_click_script_and_worker_agree(app: Any, add_volume: Any, tiny_model: Pa
     one = make(tiny_model, process=None)
     one.ui.applyButton.click()
     one.until("done", "failed")
-    clicked = slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2")
+    clicked = slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2 tiny")
     scripted = one.logic.superResolve(node, model=str(tiny_model))
     assert clicked.GetTransformNodeID() == transform.GetID() == scripted.GetTransformNodeID()
     assert np.abs(mrml.array_of(clicked) - mrml.array_of(scripted)).max() == 0

@@ -17,7 +17,7 @@ from SRGAN3DLib.contract.events import Done, Progress
 
 
 @pytest.fixture
-def heard() -> list:
+def received() -> list:
     return []
 
 
@@ -27,82 +27,82 @@ def client(hello: dict | None = HELLO) -> WorkerClient:
     return one
 
 
-def test_requests_wait_for_hello_and_answers_find_their_way(heard: list) -> None:
+def test_requests_wait_for_hello_and_answers_find_their_way(received: list) -> None:
     one = client(None)
-    first = one.submit({"request": "super-resolve"}, heard.append)
-    assert one.process.told == []
+    first = one.submit({"request": "super-resolve"}, received.append)
+    assert one.process.requests == []
     one.process.say(**HELLO)
     one.pump()
-    assert one.process.told == [{"request": "super-resolve", "id": first}]
+    assert one.process.requests == [{"request": "super-resolve", "id": first}]
     one.process.inbox += ["garbage", "[1]", '{"event": "progress", "id": "99", "stage": "x", "done": 1, "total": 2}']
     one.process.say(event="progress", id=first, stage="network", done=1, total=2, eta_s=3.5)
     one.process.say(event="done", id=first, info={"a": 1})
     one.pump()
-    assert heard == [Progress("network", 1, 2, 3.5), Done({"a": 1})] and not one.busy()
+    assert received == [Progress("network", 1, 2, 3.5), Done({"a": 1})] and not one.busy()
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"protocol": 2}, "speaks protocol 2, 1 is wanted"),
+        ({"protocol": 3}, "speaks protocol 3, but it must be 1 or 2"),
         ({"torch": None, "missing": [{"package": "torch", "reason": "No module named 'torch'"}]}, "torch cannot be loaded by PythonSlicer"),
         ({"self_test": "no device computes"}, "no device is usable"),
     ],
 )
-def test_a_worker_that_cannot_work(heard: list, changed: dict, words: str) -> None:
+def test_a_worker_that_cannot_work(received: list, changed: dict, words: str) -> None:
     one = client(HELLO | changed)
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.pump()
-    assert words in str(heard[0]) and "\n" not in str(heard[0]) and one.process is None and FakeProcess.made[-1].was_killed
+    assert words in str(received[0]) and "\n" not in str(received[0]) and one.process is None and FakeProcess.made[-1].was_killed
 
 
-def test_a_worker_that_dies(heard: list) -> None:
+def test_a_worker_that_dies(received: list) -> None:
     one = client()
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.process.errors, one.process.code = "Traceback\nlibtorch.so: cannot open\n", 1
     one.pump()
-    assert str(heard[0]) == "the worker ended unexpectedly (code 1): libtorch.so: cannot open"
-    one.submit({"request": "super-resolve"}, heard.append)
+    assert str(received[0]) == "the worker ended unexpectedly (code 1): libtorch.so: cannot open"
+    one.submit({"request": "super-resolve"}, received.append)
     assert one.process is not None and one.busy()
 
 
-def test_a_worker_that_never_answers(heard: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_never_answers(received: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_client, "START_S", 0.0)
     one = client(None)
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     time.sleep(0.01)
     one.pump()
-    assert "has not answered" in str(heard[0])
+    assert "has not answered" in str(received[0])
 
 
-def test_cancel_heeded(heard: list) -> None:
+def test_cancel_heeded(received: list) -> None:
     """Its owner knows at once, the worker stays; what waited comes when the worker has let go, and not before."""
     one = client()
-    first = one.submit({"request": "super-resolve"}, heard.append)
+    first = one.submit({"request": "super-resolve"}, received.append)
     one.pump()
-    second = one.submit({"request": "super-resolve"}, heard.append)
+    second = one.submit({"request": "super-resolve"}, received.append)
     process = one.process
     one.cancel(first)
-    assert type(heard.pop()).__name__ == "Cancelled" and one.letting_go() and one.busy()
-    assert process.told[-1] == {"request": "cancel", "id": first}
+    assert type(received.pop()).__name__ == "Cancelled" and one.is_stopping_a_job() and one.busy()
+    assert process.requests[-1] == {"request": "cancel", "id": first}
     one.cancel(first)
     process.say(event="progress", id=first, stage="network", done=1, total=2)
     one.pump()
-    assert heard == [] and process.told[-1]["request"] == "cancel"
+    assert received == [] and process.requests[-1]["request"] == "cancel"
     process.say(event="failed", id=first, error="Cancelled", message="cancelled", exit_code=130)
     one.pump()
-    assert not one.letting_go() and process.told[-1]["id"] == second and one.process is process and not process.was_killed
+    assert not one.is_stopping_a_job() and process.requests[-1]["id"] == second and one.process is process and not process.was_killed
     process.say(event="done", id=second, info={})
     one.pump()
-    assert heard == [Done({})] and not one.busy()
+    assert received == [Done({})] and not one.busy()
 
 
-def test_cancel_not_heeded(heard: list) -> None:
+def test_cancel_not_heeded(received: list) -> None:
     """The process is ended; the other job gets a new one, and its owner notices nothing."""
     one = client()
     first = one.submit({"request": "super-resolve"}, lambda _: None)
     one.pump()
-    second = one.submit({"request": "super-resolve"}, heard.append)
+    second = one.submit({"request": "super-resolve"}, received.append)
     process = one.process
     one.cancel(first)
     one.pump()
@@ -112,32 +112,32 @@ def test_cancel_not_heeded(heard: list) -> None:
     one.pump()
     assert process.was_killed and one.process is not process
     one.pump()
-    assert heard == [] and one.process.told[-1]["id"] == second
+    assert received == [] and one.process.requests[-1]["id"] == second
 
 
-def test_cancel_of_what_waits(heard: list) -> None:
+def test_cancel_of_what_waits(received: list) -> None:
     """Nothing is asked of the worker for a job that it does not have."""
     one = client()
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.pump()
-    one.cancel(one.submit({"request": "super-resolve"}, heard.append))
-    assert type(heard.pop()).__name__ == "Cancelled" and one.process.told[-1]["request"] == "super-resolve"
+    one.cancel(one.submit({"request": "super-resolve"}, received.append))
+    assert type(received.pop()).__name__ == "Cancelled" and one.process.requests[-1]["request"] == "super-resolve"
     waiting = client(None)
-    waiting.cancel(waiting.submit({"request": "super-resolve"}, heard.append))
-    assert type(heard.pop()).__name__ == "Cancelled" and waiting.queue == []
+    waiting.cancel(waiting.submit({"request": "super-resolve"}, received.append))
+    assert type(received.pop()).__name__ == "Cancelled" and waiting.queue == []
 
 
-def test_death_in_a_job_leaves_the_others(heard: list) -> None:
-    """The one that was under way is told; what waited is done by a new process, unless none can be started."""
+def test_death_in_a_job_leaves_the_others(received: list) -> None:
+    """The job under way fails; what waited is done by a new process, unless none can be started."""
     one, others = client(), []
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.pump()
     one.submit({"request": "super-resolve"}, others.append)
     one.process.code = -9
     one.pump()
-    assert "for want of memory" in str(heard[0]) and others == []
+    assert "because memory ran out" in str(received[0]) and others == []
     one.pump()
-    assert one.process.told[-1]["request"] == "super-resolve"
+    assert one.process.requests[-1]["request"] == "super-resolve"
     one.submit({"request": "super-resolve"}, others.append)
     one.make = lambda: (_ for _ in ()).throw(ResourceError("nothing starts"))
     one.process.code = -9
@@ -146,44 +146,44 @@ def test_death_in_a_job_leaves_the_others(heard: list) -> None:
 
 
 @pytest.mark.parametrize("answer", [{"event": "done"}, {"event": "dance"}, {"event": "failed", "error": "JobError", "message": "?"}])
-def test_answers_that_make_no_sense_end_the_job(heard: list, answer: dict) -> None:
+def test_answers_that_make_no_sense_end_the_job(received: list, answer: dict) -> None:
     one = client()
-    job = one.submit({"request": "super-resolve"}, heard.append)
+    job = one.submit({"request": "super-resolve"}, received.append)
     one.pump()
     one.process.say(id=job, **answer)
     one.pump()
-    assert "cannot be understood" in str(heard[0]) and not one.busy()
+    assert "cannot be understood" in str(received[0]) and not one.busy()
 
 
-def test_a_line_that_the_worker_did_not_understand(heard: list) -> None:
+def test_a_line_that_the_worker_did_not_understand(received: list) -> None:
     one = client()
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.pump()
     one.process.say(event="failed", id=None, error="JobError", message="not a line of JSON", exit_code=2)
     one.pump()
-    assert str(heard[0]) == "not a line of JSON" and not one.busy()
+    assert str(received[0]) == "not a line of JSON" and not one.busy()
 
 
-def test_stop_tells_those_who_wait(heard: list) -> None:
+def test_stop_cancels_what_waits(received: list) -> None:
     one = client()
-    one.submit({"request": "super-resolve"}, heard.append)
+    one.submit({"request": "super-resolve"}, received.append)
     one.stop()
-    assert "stopped" in str(heard[0]) and FakeProcess.made[-1].was_stopped
+    assert "stopped" in str(received[0]) and FakeProcess.made[-1].was_stopped
 
 
-def test_an_answer_may_ask_again(heard: list) -> None:
+def test_an_answer_may_ask_again(received: list) -> None:
     one = client()
 
     def again(outcome: Any) -> None:
-        heard.append(outcome)
-        if len(heard) == 1:
+        received.append(outcome)
+        if len(received) == 1:
             one.submit({"request": "super-resolve"}, again)
 
     job = one.submit({"request": "super-resolve"}, again)
     one.pump()
     one.process.say(event="done", id=job, info={})
     one.pump()
-    assert one.process.told[-1]["id"] == str(int(job) + 1)
+    assert one.process.requests[-1]["id"] == str(int(job) + 1)
 
 
 @pytest.mark.parametrize("executable", ["", None, "/opt/Slicer/bin/SlicerApp-real"])

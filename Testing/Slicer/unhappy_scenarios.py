@@ -13,7 +13,7 @@ import numpy as np
 import slicer
 from bench import INFO, OBLIQUE, Bench, model_files
 from fake_process import HELLO, FakeProcess
-from SRGAN3DSlicer import choices, install, logic, worker_client
+from SRGAN3DSlicer import install, logic, model_chooser, worker_client
 
 
 def end(bench: Bench, error: str, message: str) -> None:
@@ -78,13 +78,12 @@ def worker_dies_between_jobs(bench: Bench) -> None:
     np.save(asked["output"], np.ones((80, 96, 88), np.float32))
     says_done(bench)
     bench.logic.pump()
-    assert slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2_1") is not None
+    assert slicer.mrmlScene.GetFirstNodeByName(f"{bench.result_name()}_1") is not None
 
 
 def output_is_the_input(bench: Bench) -> None:
     bench.ui.outputSelector.setCurrentNode(bench.ui.inputSelector.currentNode())
-    bench.click()
-    assert bench.ui.statusLabel.text == "Failed: Kopf ü: is the input itself; choose another output"
+    bench.forbids("Kopf ü: the output is the scan itself; choose another output.")
 
 
 def output_goes_while_running(bench: Bench) -> None:
@@ -101,7 +100,7 @@ def scene_closes_in_mid_run(bench: Bench) -> None:
     bench.click()
     slicer.mrmlScene.Clear(0)
     bench.says("Cancelled: the scene was closed")
-    assert not bench.ui.applyButton.enabled and bench.ui.forecastLabel.text == "No volume is selected"
+    assert not bench.ui.applyButton.enabled and bench.ui.forecastLabel.text == "No volume is selected."
 
 
 def unfit_volumes(bench: Bench) -> None:
@@ -165,25 +164,27 @@ def models_that_will_not_do(bench: Bench) -> None:
         bench.says(f"Not added: {path}: a pickle")
         Path(path).unlink()
         bench.panel.add_model(path)
-        bench.says(f"Not added: {path}: no such file")
+        bench.says(f"Not added: {path}: no such checkpoint")
     with model_files(("m", [2, 2, 2])) as (path,):
         bench.panel.add_model(path)
         assert bench.panel.header.name == "m"
         Path(path).unlink()
         bench.click()
-        bench.says(f"Failed: {path}: no such file")
-    with mock.patch.object(choices.model_card, "models", lambda added: {}):
-        bench.panel._fill_models()
+        bench.says("Failed: m.safetensors: this checkpoint is not on this computer any more, or it has changed; add it again")
+    with mock.patch.object(model_chooser.model_card, "models", dict):
+        bench.panel._fill_choices()
     bench.panel.refresh()
-    bench.forbids("No model: add a checkpoint file")
+    bench.forbids("No model is installed: add a checkpoint file under Advanced.")
 
 
 def no_torch(bench: Bench) -> None:
     absent = install.State(False, "PyTorch is not installed.", False)
     with mock.patch.dict(os.environ, {"SRGAN3D_PYTHON": ""}), mock.patch.object(install, "state", lambda: absent):
         bench.panel.refresh_torch()
-        bench.forbids("PyTorch is wanted")
-        assert bench.ui.torchLabel.text == "PyTorch is not installed." and bench.ui.installButton.isVisibleTo(bench.widget.parent)
+        bench.forbids("PyTorch is not installed: use Install.")
+        assert bench.ui.torchLabel.text.startswith(
+            "PyTorch is not installed. Install downloads PyTorch ("
+        ) and bench.ui.installButton.isVisibleTo(bench.widget.parent)
     bench.panel.refresh_torch()
 
 
@@ -231,7 +232,10 @@ def a_fault_of_ours_is_one_line(bench: Bench) -> None:
 
     bench.logic.superResolveAsync = broken
     bench.click()
-    assert bench.ui.statusLabel.text == "Failed: ZeroDivisionError: deep inside (see the log)" and "Traceback" in bench.ui.logText.plainText
+    assert (
+        bench.ui.statusLabel.text == "Failed: ZeroDivisionError: deep inside (see the log under Advanced)"
+        and "Traceback" in bench.ui.logText.plainText
+    )
     assert bench.ui.applyButton.enabled
 
 
@@ -242,8 +246,8 @@ def unhappy(bench: Bench, what: str) -> None:
     happens(bench)
     bench.logic.pump()
     bench.says(words)
-    assert slicer.mrmlScene.GetFirstNodeByName("Kopf ü SR x2") is None
-    if bench.process.told[-1]["request"] == "cancel":
+    assert slicer.mrmlScene.GetFirstNodeByName(bench.result_name()) is None
+    if bench.process.requests[-1]["request"] == "cancel":
         end(bench, "Cancelled", "cancelled")
     if bench.ui.inputSelector.currentNode() is None:
         bench.ui.inputSelector.setCurrentNode(bench.add_volume())

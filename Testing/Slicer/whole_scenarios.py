@@ -24,7 +24,7 @@ def tilted(bench: Bench, name: str) -> Any:
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(TILT))
     node.SetAndObserveTransformNodeID(transform.GetID())
     bench.ui.inputSelector.setCurrentNode(node)
-    bench.choose(bench.ui.modelCombo, MODEL)
+    bench.choose_model(MODEL)
     return node
 
 
@@ -34,7 +34,7 @@ def run(bench: Bench) -> tuple[Any, float]:
     bench.click()
     bench.until("done", "failed")
     assert bench.panel.machine.state.value == "done", bench.ui.statusLabel.text
-    return slicer.mrmlScene.GetNodeByID(bench.panel.shown[1]), time.monotonic() - begun
+    return bench.panel.result.node, time.monotonic() - begun
 
 
 def by_command_line(node: Any) -> Any:
@@ -78,7 +78,7 @@ def cancel_leaves_the_scene(bench: Bench) -> None:
         name="large", array=np.tile(np.random.default_rng(0).normal(100, 20, (40, 48, 44)).astype(np.float32), (4, 4, 4))
     )
     bench.ui.inputSelector.setCurrentNode(large)
-    bench.choose(bench.ui.modelCombo, MODEL)
+    bench.choose_model(MODEL)
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     bench.click()
     bench.until("running", "failed")
@@ -99,7 +99,10 @@ def side_by_side_in_real_views(bench: Bench) -> None:
     slicer.util.setSliceViewerLayers(background=node, foreground=None, fit=True)
     red, yellow = (manager.sliceWidget(name).sliceLogic() for name in ("Red", "Yellow"))
     red.SetSliceOffset(red.GetSliceOffset() + 9)
+    for view in (red, yellow):
+        view.GetSliceCompositeNode().SetLinkedControl(False)
     place, layout = red.GetSliceOffset(), manager.layout
+    fields = [view.GetSliceNode().GetFieldOfView() for view in (red, yellow)]
     run(bench)
     for mode in ("fade", "side by side", "checkerboard", "side by side"):
         bench.choose(bench.ui.compareCombo, mode)
@@ -110,6 +113,12 @@ def side_by_side_in_real_views(bench: Bench) -> None:
     assert opacities == [0, 1] and abs(yellow.GetSliceOffset() - place) < 1e-3
     bench.choose(bench.ui.compareCombo, "fade")
     assert manager.layout == layout
+    bench.ui.compareButton.click()
+    for _ in range(5):
+        slicer.app.processEvents()
+    assert [view.GetSliceNode().GetFieldOfView() for view in (red, yellow)] == fields
+    shown = [view.GetSliceCompositeNode() for view in (red, yellow)]
+    assert [(view.GetForegroundVolumeID(), view.GetLinkedControl()) for view in shown] == [(None, 0), (None, 0)]
 
 
 SCENARIOS: dict[str, Callable[[Bench], None]] = {
