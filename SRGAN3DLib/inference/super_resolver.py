@@ -15,6 +15,7 @@ from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.errors import DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
+from SRGAN3DLib.contract.limits import outside_spacing
 from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice
 from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
@@ -247,7 +248,7 @@ class SuperResolver:
         """What about this scan lies outside what the model saw."""
         low, high = self.header.spacing_range_mm
         spacing = volume.geometry.spacing_ijk_mm
-        if high > 0 and (min(spacing) < 0.85 * low or max(spacing) > 1.15 * high):
+        if outside_spacing(spacing, (low, high)):
             shown = " x ".join(f"{s:.2f}" for s in spacing)
             return [f"spacing {shown} mm: the model was trained on {low:.2f} to {high:.2f} mm"]
         return []
