@@ -31,7 +31,8 @@ def picture_names(scans: Sequence[str]) -> list[str]:
         ending = next((ending for ending in READABLE if path.lower().endswith(ending)), "")
         stem = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f]', "_", path[: len(path) - len(ending)]) or "scan"
         stem = stem.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")
-        name = next(name for name in (stem, *(f"{stem}-{n}" for n in itertools.count(2))) if name.lower() not in taken)
+        choices = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        name = next(name for name in choices if name.lower() not in taken)
         taken.add(name.lower())
         found.append(name)
     return found
