@@ -142,3 +142,6 @@ def add_fit(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     add_compute(verb, ("auto", "fp32", "bf16"))
     return makes(verb, FitJob)
+
+
+COMMANDS = (add_train, add_fit)
