@@ -30,6 +30,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(terminal.printable(message))
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse's own hides a full disk."""
+        terminal.write(message, file or sys.stderr)
+
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options; `args.make(args)` is the job."""
@@ -88,7 +92,7 @@ def _do(args: argparse.Namespace, interrupts: Interrupts) -> int:
 
 def worst_code(info: dict[str, Any]) -> int:
     """The exit code of a batch: that of its worst failure. A fault of the program is worse than any other."""
-    codes = [one["exit_code"] for one in info.get("failed") or () if isinstance(one, dict)]
+    codes = [one["exit_code"] for one in info.get("failed") or () if isinstance(one, dict)] + [info.get("exit_code", 0)]
     return 1 if 1 in codes else max(codes, default=0)
 
 

@@ -59,6 +59,15 @@ def show(text: str) -> None:
     print(printable(text))
 
 
+def write(text: str, stream: IO[str]) -> None:
+    """Several lines as they are. Raises `ResourceError` where stdout is full or broken; a broken stderr raises nothing."""
+    try:
+        stream.write(text)
+    except (OSError, ValueError) as error:
+        if stream is sys.stdout:
+            drop_output(error)
+
+
 def finish_output() -> None:
     """Send what stdout still holds. A reader that has left (`srgan3d models | head`) has what it wanted; nothing is raised.
 

@@ -96,8 +96,7 @@ class Worker:
 
     def close(self, code: int = 0) -> None:
         """End the conversation soon: a running job is cancelled, jobs that wait are answered as cancelled. Fit for a signal handler."""
-        if not self.closing.is_set():
-            self.code = code
+        self.code = self.code or code
         self.closing.set()
         self.inbox.put(None)
 
@@ -160,13 +159,15 @@ class Worker:
         try:
             if cancelled():
                 raise Cancelled("cancelled")
-            answer = self._load(request) if request["request"] == "load" else self._volume(request, cancelled)
+            line = json_line(self._load(request) if request["request"] == "load" else self._volume(request, cancelled))
         except BaseException as error:  # whatever happened to one job, the next one can be done
             self._end_job(job_id)
             self._answer_failed(error, job_id)
+            del error  # with it go the arrays that it holds
+            memory.release()
         else:
             self._end_job(job_id)
-            self.outbox.put(json_line(answer))
+            self.outbox.put(line)
 
     def _end_job(self, job_id: str) -> None:
         """Before the last answer goes out: its client may use the id again as soon as it has read that."""
@@ -228,8 +229,6 @@ class Worker:
 
     def _answer_failed(self, error: BaseException, job_id: str | None) -> None:
         self.outbox.put(to_line(Failed.of(error), id=job_id), needed=job_id is not None)
-        del error  # with it go the arrays that it holds
-        memory.release()
 
 
 def hello() -> dict[str, Any]:

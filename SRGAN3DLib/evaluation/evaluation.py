@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from SRGAN3DLib import __version__
-from SRGAN3DLib.contract.errors import VolumeError
+from SRGAN3DLib.contract.errors import Cancelled, SRGAN3DError, VolumeError, typed_error
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.contract.jobs import EvaluateJob
 from SRGAN3DLib.contract.result_info import blur_in_words, condition, noise_in_words
@@ -20,10 +20,10 @@ from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import interpolate
 from SRGAN3DLib.volumes.files import make_folder, write_text
-from SRGAN3DLib.volumes.scans import find_scans, in_truth_order
+from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order
 from SRGAN3DLib.volumes.volume import Volume
 
-from .pictures import comparison
+from .pictures import comparison, picture_names
 from .scoring import Case
 
 PROTOCOL = (
@@ -33,14 +33,18 @@ PROTOCOL = (
 
 
 def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = lambda: False) -> dict[str, Any]:
-    """Score `job.model` on `job.data`; writes report.json, report.md and the pictures into `job.out`. Returns the report."""
+    """Score `job.model` on `job.data`; writes report.json, report.md and the pictures into `job.out`. Returns the report.
+
+    A scan that fails is listed, and the others are scored. `exit_code` is that of the worst failure; a scan that is not fit to be
+    truth is no failure. Raises the error of the last scan where none could be scored.
+    """
     out = Path(job.out)
     folder, target = (out.parent, out) if out.suffix == ".json" else (out, out / "report.json")
     make_folder(folder)
     resolver = SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
     scans = find_scans(job.data, job.series)
     rows: list[dict[str, Any]] = []
-    failed: list[str] = []
+    names, errors = picture_names([scan.name for scan in scans]), list[SRGAN3DError]()
     for index, scan in enumerate(scans):
         try:
             truth, axes_kji, doubts = in_truth_order(scan, scan.read(), resolver.header.generator.factors)
@@ -55,23 +59,29 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
                 for warning in row["warnings"]:
                     report(Log(f"{row['scan']} {case.condition}: {warning}", "warning"))
                 if job.panels:
-                    picture(folder / f"{_file_name(scan.name)}_{_file_name(case.condition)}.png", case, result.volume.array, row)
-        except VolumeError as error:
-            report(Log(str(error), "warning"))
-            failed.append(str(error))
+                    part = case.condition.replace(" % ", "").replace(" + ", "_")  # box_20noise
+                    picture(folder / f"{names[index]}_{part}.png", case, result.volume.array, row)
+        except Exception as error:
+            errors.append(_of_scan(error, scan))
+            report(Log(str(errors[-1]), "warning"))
+    failed = [str(error) for error in errors]
     if not rows:
-        raise VolumeError(f"{job.data}: no scan could be scored ({'; '.join(failed) or 'none found'})")
+        raise type(errors[-1])(f"{job.data}: no scan could be scored ({'; '.join(failed)})")
     summary = summary_of(
         resolver, rows, failed, {"blur_told": job.blur, "noise_told": job.noise_told, "flips": job.flips, "seed": job.seed}
     )
     write_text(target, json.dumps(summary, indent=1) + "\n")
     write_text(target.with_suffix(".md"), markdown(summary))
-    return {**summary, "report": str(target)}
+    worst = max((error.exit_code for error in errors if not isinstance(error, VolumeError)), default=0)
+    return {**summary, "report": str(target), "exit_code": worst}
 
 
-def _file_name(text: str) -> str:
-    """A scan's name, or a condition's, as a part of a file's name."""
-    return text.strip("/").split(".")[0].replace("/", "_").replace(" % ", "").replace(" + ", "_")
+def _of_scan(error: Exception, scan: Scan) -> SRGAN3DError:
+    """The error that one scan may end in while the others are scored, with its file named; any other is raised."""
+    known = typed_error(error)
+    if isinstance(known, Cancelled) or not isinstance(known, SRGAN3DError):
+        raise error
+    return known if scan.name in str(known) else type(known)(f"{scan.path}: {known}")
 
 
 def summary_of(resolver: SuperResolver, rows: list[dict[str, Any]], failed: list[str], how: dict[str, Any]) -> dict[str, Any]:

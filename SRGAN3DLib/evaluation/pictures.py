@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +13,29 @@ import numpy as np
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.volumes.files import whole_file
+from SRGAN3DLib.volumes.volume import READABLE
 
-PLANES = ("axial", "coronal", "sagittal")
+LONGEST_NAME = 150  # bytes of a picture's name without its ending; file systems take 255
 INSET = 0.28  # of the picture's shorter side
+
+
+def picture_names(scans: Sequence[str]) -> list[str]:
+    """A file name without its ending for every scan, each different, also where upper and lower case are one.
+
+    `scans` are the names of scans: paths below the folder of the data. A long one keeps its end, where names differ.
+    """
+    found: list[str] = []
+    taken: set[str] = set()
+    for scan in scans:
+        path = scan.strip("/")
+        ending = next((ending for ending in READABLE if path.lower().endswith(ending)), "")
+        stem = re.sub(r'[\\/:*?"<>|\x00-\x1f\x7f]', "_", path[: len(path) - len(ending)]) or "scan"
+        stem = stem.encode("utf-8", "replace")[-LONGEST_NAME:].decode("utf-8", "ignore")
+        choices = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        name = next(name for name in choices if name.lower() not in taken)
+        taken.add(name.lower())
+        found.append(name)
+    return found
 
 
 def comparison(
@@ -32,7 +56,7 @@ def comparison(
     planes = _planes(truth)
     heights = [_slice(truth, axis, index).shape[0] / _slice(truth, axis, index).shape[1] for axis, index in planes]
     figure = Figure(figsize=(2.6 * columns, 2.6 * (sum(heights) + len(heights)) + 0.8), dpi=110, facecolor="black", layout="constrained")
-    figure.suptitle(title, color="white", fontsize=13)
+    figure.suptitle(title, color="white", fontsize=13, parse_math=False)  # a name may hold dollar signs
     axes = figure.subplots(2 * len(planes), columns, squeeze=False, height_ratios=[r for h in heights for r in (h, 1.0)])
     for row, (axis, index) in enumerate(planes):
         box = _busiest(_slice(truth, axis, index))
@@ -54,7 +78,8 @@ def comparison(
                 whole.set_title(name + "\n" + captions.get(name, ""), color="white", fontsize=9)
     for one in axes.flat:
         one.set_axis_off()
-    with whole_file(path) as part:
+    with whole_file(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in letters that the font lacks
         figure.savefig(part, format="png", facecolor="black")
 
 
