@@ -180,7 +180,7 @@ def _folder(
             results.append({"input": str(one), "error": failure.error, "message": failure.message, "exit_code": failure.exit_code})
             report(Log(failure.message, "warning"))
             del error  # with it go the arrays that it holds
-            memory.release()
+        memory.release()
     report(Progress("volumes", len(mine), len(mine)))
     with ranks.watched():
         results = ranks.gather(results)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import math
 import sys
@@ -49,8 +51,10 @@ def megabytes(count: float) -> str:
 
 
 def release() -> None:
-    """Give back what a failed job still held, on the GPU too."""
+    """Give back what a failed job still held, on the GPU too, and to the system what the C library keeps of it."""
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it; other C libraries give memory back by themselves
+        ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
