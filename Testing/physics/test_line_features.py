@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from SRGAN3DLib.physics.blur_estimator import estimate_blur
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.line_features import BRIGHTEST, FEATURES, MOST_VOXELS, line_features, lines_along
 
@@ -40,3 +42,12 @@ def test_known_noise_is_taken_from_the_spectrum(small_head: np.ndarray) -> None:
 
 def test_a_flat_scan_gives_nothing() -> None:
     assert np.isnan(line_features(np.zeros((40, 40, 40), np.float32))).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_phantom_of_few_values_gives_no_warning() -> None:
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*[np.arange(40)] * 3, indexing="ij"), -1)
+    phantom = ((grid[..., None, :] - rng.random((30, 3)) * 40) ** 2).sum(-1).argmin(-1) * 10.5
+    assert estimate_blur(phantom.astype(np.float32), (2, 2, 2), (1, 1, 1)) is None
+    assert estimate_blur((phantom > 100).astype(np.float32), (2, 2, 2), (1, 1, 1)) is None
