@@ -51,7 +51,7 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     """
     name = where or cls.__name__
     if not isinstance(data, dict):
-        raise JobError(f"{name}: an object is wanted, not {_shown(data)}")
+        raise JobError(f"{name}: must be an object, not {_shown(data)}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     data = {key: value for key, value in data.items() if key not in getattr(cls, "RETIRED", ())}
@@ -85,18 +85,18 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
                 return _decode(one, value, where)
             except JobError:
                 continue
-        raise JobError(f"{where} is {_shown(value)}; {hint} is wanted")
+        raise JobError(f"{where} is {_shown(value)}; it must be {hint}")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise JobError(f"{where} is {_shown(value)}; a list is wanted")
+            raise JobError(f"{where} is {_shown(value)}; it must be a list")
         if Ellipsis in arguments:
             return tuple(_decode(arguments[0], item, where) for item in value)
         if len(value) != len(arguments):
-            raise JobError(f"{where} has {len(value)} items; {len(arguments)} are wanted")
+            raise JobError(f"{where} has {len(value)} items; it must have {len(arguments)}")
         return tuple(_decode(one, item, where) for one, item in zip(arguments, value, strict=True))
     if origin is dict:
         if not isinstance(value, dict):
-            raise JobError(f"{where} is {_shown(value)}; an object is wanted")
+            raise JobError(f"{where} is {_shown(value)}; it must be an object")
         return value
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, where)
@@ -112,7 +112,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if hint is type(None):
         hint = types.NoneType
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise JobError(f"{where} is {_shown(value)}; {getattr(hint, '__name__', hint)} is wanted")
+        raise JobError(f"{where} is {_shown(value)}; it must be {getattr(hint, '__name__', hint)}")
     return value
 
 
@@ -124,7 +124,7 @@ def _check(condition: bool, message: str) -> None:
 def check_factors(factors: Factors, where: str = "factors") -> None:
     _check(
         len(factors) == 3 and all(1 <= f <= LARGEST_FACTOR for f in factors),
-        f"{where} {tuple(factors)}: three numbers from 1 to {LARGEST_FACTOR} are wanted",
+        f"{where} {tuple(factors)}: must be three numbers from 1 to {LARGEST_FACTOR}",
     )
 
 
@@ -349,7 +349,7 @@ class TrainConfig:
         last = self.batch * math.prod(-(-self.patch * f // DISCRIMINATOR_STRIDE) for f in self.generator.factors)
         _check(
             not self.gan_steps or self.discriminator.norm == "none" or last > 1,
-            f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; larger ones are wanted",
+            f"batch {self.batch} of patch {self.patch}: leaves the discriminator's batch norm one value; take larger ones",
         )
         for name in ("validate_every", "save_every", "r1_every"):
             _check(1 <= getattr(self, name) <= count, f"{name} {getattr(self, name)}: an interval of 1 to {count} steps")

@@ -37,7 +37,7 @@ def choose_model(
     wanted_ijk_mm: Spacing | None = None,
     factors_ijk: Factors | None = None,
 ) -> ModelChoice:
-    """The model of `headers` for a scan with this spacing; for a spacing that is wanted, or for factors that are asked for.
+    """The model of `headers` for a scan with this spacing; for a spacing that is asked for, or for factors.
 
     A model whose name ends in `-sharp` is never chosen: it trades exactness for texture, which is for the user to decide. Raises
     `JobError` where no model has the factors, naming those that there are.

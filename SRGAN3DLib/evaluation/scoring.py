@@ -69,7 +69,7 @@ class Case:
         whole_range = truth_range(hr)
         hr = crop_to_multiple(np.asarray(hr, np.float32), factors)
         if min(hr.shape) < LEAST_VOXELS:
-            raise VolumeError(f"{name}: {hr.shape} (K, J, I) is too thin to score; {LEAST_VOXELS} voxels along each axis are wanted")
+            raise VolumeError(f"{name}: {hr.shape} (K, J, I) is too thin to score; it must have {LEAST_VOXELS} voxels along each axis")
         lr = np.ascontiguousarray(Degradation.named(degradation, factors).forward(hr))
         mask, data_range = head_mask(hr), truth_range(hr)
         if noise:

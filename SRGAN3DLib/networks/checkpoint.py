@@ -62,10 +62,10 @@ class Checkpoint:
             if name not in wanted:
                 raise CheckpointError(f"{path}: tensor {name!r} does not belong to this generator")
             if entry["shape"] != wanted[name]:
-                raise CheckpointError(f"{path}: tensor {name!r} has shape {entry['shape']}; {wanted[name]} is wanted")
+                raise CheckpointError(f"{path}: tensor {name!r} has shape {entry['shape']}; it must be {wanted[name]}")
             types = _FLOATS if empty[name].is_floating_point() else ("I64",)
             if entry["dtype"] not in types:
-                raise CheckpointError(f"{path}: tensor {name!r} has type {entry['dtype']}; {' or '.join(types)} is wanted")
+                raise CheckpointError(f"{path}: tensor {name!r} has type {entry['dtype']}; it must be {' or '.join(types)}")
         try:
             tensors = tensors_of(data)
         except Exception as error:  # the format's library raises its own kinds
@@ -107,7 +107,7 @@ class Checkpoint:
                 fresh.append(name)
             elif source is None or source.shape != tensor.shape:
                 shape = None if source is None else list(source.shape)
-                raise CheckpointError(f"{self.path}: cannot start this network: {name} is {shape}, {list(tensor.shape)} is wanted")
+                raise CheckpointError(f"{self.path}: cannot start this network: {name} is {shape}; it must be {list(tensor.shape)}")
             else:
                 target[name] = source.to(tensor.dtype)
         network.load_state_dict(target)

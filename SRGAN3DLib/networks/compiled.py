@@ -319,7 +319,7 @@ def trunk_halo(config: GeneratorConfig) -> int:
 
 
 def margins_wanted(config: GeneratorConfig) -> list[Triple]:
-    """For each stage, how far beyond the core, in voxels of its coarse grid, its output is wanted by the stages after it."""
+    """For each stage, how far beyond the core, in voxels of its coarse grid, the stages after it need its output."""
     reach = 2 if config.upsampling == "resize-conv" else 1
     wanted = [(0, 0, 0)]
     for factors in reversed(config.stages[:-1]):
@@ -346,5 +346,5 @@ def scaled(margins: Margins, factors: Factors) -> Margins:
 
 
 def fitted(x: Tensor, have: Margins, want: Margins) -> Tensor:
-    """Crop `x` from margins `have` to `want`; where more is wanted than there is, the volume has ended: zeros."""
+    """Crop `x` from margins `have` to `want`; where more is needed than there is, the volume has ended: zeros."""
     return F.pad(x, [w - h for axis in (2, 1, 0) for w, h in zip(want[axis], have[axis], strict=True)])

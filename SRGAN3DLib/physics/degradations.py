@@ -39,7 +39,7 @@ class AxisBlur:
 
     def __post_init__(self) -> None:
         if self.kind not in ("box", "gaussian", "kspace", "sinc"):
-            raise JobError(f"blur {self.kind!r}: box, gaussian or kspace is wanted")
+            raise JobError(f"blur {self.kind!r}: must be box, gaussian or kspace")
         most = 1 if self.kind in ("kspace", "sinc") else 16
         if not 0 < self.width <= most:
             raise JobError(f"blur width {self.width} of {self.kind}: above 0, at most {most}")

@@ -202,7 +202,7 @@ def no_order(scan: Scan, spacing_kji_mm: tuple[float, ...], factors: Factors) ->
     axes = ", ".join("KJI"[axis] for axis in scan.truth(spacing_kji_mm)) or "no axis"
     source = "its table" if scan.truth_kji is not None else f"spacing {' x '.join(f'{mm:.3g}' for mm in spacing_kji_mm)} mm along K, J, I"
     count = sum(f > 1 for f in factors)
-    return f"ground truth along {axes} only ({source}); {count} such ax{'is is' if count == 1 else 'es are'} wanted"
+    return f"ground truth along {axes} only ({source}); {count} such ax{'is' if count == 1 else 'es'} must be there"
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[_Found]:
@@ -280,7 +280,7 @@ def _scan(found: _Found, base: Path, problem: str, guess: Subject) -> Scan:
         if set(axes) <= {"0", "1", "2"}:
             truth = tuple(sorted({2 - int(axis) for axis in axes}))
         else:
-            problem = problem or f"truth_axes {row['truth_axes']!r} in its table; some of 0,1,2 (axes I, J, K) are wanted"
+            problem = problem or f"truth_axes {row['truth_axes']!r} in its table; it must name some of 0,1,2 (axes I, J, K)"
     inside = path.is_relative_to(base) and path != base
     name = (path.relative_to(base) if inside else Path(path.name) if path == base else path).as_posix()
     name += f" (series {found.of_many})" if found.of_many else ""

@@ -61,7 +61,7 @@ def test_a_scan_without_a_head(array: np.ndarray) -> None:
 
 
 def test_a_scan_too_thin_to_score(small_head: np.ndarray) -> None:
-    with pytest.raises(VolumeError, match=r"a scan\.nii: \(40, 10, 44\).*too thin to score; 11 voxels"):
+    with pytest.raises(VolumeError, match=r"a scan\.nii: \(40, 10, 44\).*too thin to score; it must have 11 voxels"):
         Case.make("a scan.nii", small_head[:, 18:28], (2, 2, 2), "box")
     Case.make("a scan.nii", small_head[:, 18:30], (2, 2, 2), "box")
 

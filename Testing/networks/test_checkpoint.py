@@ -107,7 +107,7 @@ def spoil(path: Path, kind: str) -> None:
 
 WORDS = {
     "missing": "'first.weight' is missing", "extra": "'more' does not belong", "shape": "'first.weight' has shape [2, 1, 3, 3, 3]",
-    "nan": "'first.weight' has NaN", "inf": "'first.weight' has NaN or infinity", "type": "'first.weight' has type I32; F32",
+    "nan": "'first.weight' has NaN", "inf": "'first.weight' has NaN or infinity", "type": "'first.weight' has type I32; it must be F32",
     "version": "format version 99",
     "key": "unknown key 'surprise'", "config": "'magic'", "normalisation": "'by eye'", "wrong kind": "training_data is 1",
     "not json": "not JSON", "not an object": "format version None", "deep": "not JSON", "foreign": "not one of our",
@@ -285,7 +285,7 @@ def test_a_network_that_is_told_less_cannot_be_started() -> None:
     config = GeneratorConfig(features=4, blocks=1, blur_aware=True, noise_aware=True)
     one = Checkpoint(CheckpointHeader("told", config), Generator(config).state_dict())
     for told in ({"blur_aware": False}, {"noise_aware": False}):
-        with pytest.raises(CheckpointError, match=r"first\.weight is \[4, 5, 3, 3, 3\], \[4, \d, 3, 3, 3\] is wanted"):
+        with pytest.raises(CheckpointError, match=r"first\.weight is \[4, 5, 3, 3, 3\]; it must be \[4, \d, 3, 3, 3\]"):
             one.start(Generator(replace(config, **told)))
 
 
