@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig
 
 from .discriminator import Discriminator
 from .generator import conv, norm_layer, trilinear
 
+DETAIL = 10.0  # fine detail is faint beside the anatomy: unscaled, a network learns for long that it is not there
 LAYERS = ((1, 1), (2, 2), (2, 1), (4, 2))  # width in `features`, stride
 
 
@@ -27,7 +29,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         self.config = config
         layers: list[nn.Module] = []
-        inputs = 1 + beside
+        inputs = 1 + max(1, beside)
         for index, (width, stride) in enumerate(LAYERS):
             layers.append(conv(inputs, width * config.features, stride))
             if index:
@@ -37,7 +39,9 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, conv(inputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layers(x)
+        """`x`: the image, then what is beside it, the scan first. The detail is what the image has beyond the scan, or beyond itself."""
+        image, smooth = x[:, :1], x[:, 1:2] if x.shape[1] > 1 else F.avg_pool3d(x, 3, 1, 1, count_include_pad=False)
+        y: Tensor = self.layers(torch.cat([DETAIL * (image - smooth), x[:, 1:] if x.shape[1] > 1 else image], dim=1))
         return torch.sigmoid(y) if self.config.output == "sigmoid" else y
 
 

@@ -41,6 +41,6 @@ def test_it_sees_the_scan_and_what_the_generator_is_told() -> None:
 def test_which_discriminator() -> None:
     assert isinstance(make_discriminator(DiscriminatorConfig(), TOLD), Discriminator)
     blind = make_discriminator(DiscriminatorConfig("patch"), TOLD)
-    assert isinstance(blind, PatchDiscriminator) and blind.layers[0].in_channels == 1
+    assert isinstance(blind, PatchDiscriminator) and blind.layers[0].in_channels == 2
     with pytest.raises(JobError, match="only a patch head can be conditional"):
         DiscriminatorConfig("pooled", conditional=True)
