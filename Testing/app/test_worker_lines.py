@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import fuzz_worker as fuzz
 import jsonschema
 import numpy as np
 import pytest
@@ -22,9 +23,6 @@ from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.protocol import LONGEST_LINE, WORKER_PROTOCOL, WORKER_PROTOCOLS
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "Testing" / "fuzz"))
-import worker_lines as fuzz  # noqa: E402
-
 SCHEMA = json.loads((ROOT / "SRGAN3DLib" / "app" / "worker-schema.json").read_text(encoding="utf-8"))
 ANSWER = jsonschema.Draft202012Validator({**SCHEMA, "$ref": "#/$defs/answer"})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import pickle
@@ -16,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from SRGAN3DLib.contract import checkpoint_header
 from SRGAN3DLib.contract.checkpoint_header import METADATA_KEY, CheckpointHeader, catalogue, find_model, read_header
 from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import CheckpointError, JobError
@@ -298,3 +301,39 @@ def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
         seen.add(path.read_bytes()[0])
         assert Checkpoint.load(path).header == header
     assert 0x80 in seen
+
+
+def test_what_is_hashed_is_what_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file changes between two looks at it: weights, header and hash are of one and the same content."""
+    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    good().save(path)
+    replace(good(), header=replace(good().header, name="b", generator=replace(CONFIG, slope=0.1))).save(other)
+    first, second = path.read_bytes(), other.read_bytes()
+    layout = checkpoint_header.read_layout
+
+    def swap(name: object) -> object:
+        found = layout(name)  # type: ignore[arg-type]
+        path.write_bytes(second)
+        return found
+
+    monkeypatch.setattr("SRGAN3DLib.networks.checkpoint.read_layout", swap)
+    loaded = Checkpoint.load(path)
+    assert loaded.sha256 == hashlib.sha256(second).hexdigest() != hashlib.sha256(first).hexdigest()
+    assert loaded.header.name == "b" and loaded.header.generator.slope == 0.1
+    path.write_bytes(first)
+    monkeypatch.setattr("SRGAN3DLib.networks.checkpoint.read_layout", lambda name: path.write_bytes(second[:-8]))
+    with pytest.raises(CheckpointError, match="truncated"):
+        Checkpoint.load(path)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.safetensors"
+    good().save(path)
+
+    def refuse(self: Path, *given: object, **more: object) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for look in (Checkpoint.load, checkpoint_header.read_header):
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be read \(Permission denied\)"):
+            look(path)

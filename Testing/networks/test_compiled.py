@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +114,26 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     bare = CompiledGenerator(generator)
     assert relative(bare(image), plain(generator, image)) < 5e-6
     assert bare.trunk_bytes((9, 9, 9)) > usual.trunk_bytes((9, 9, 9)) and bare.tail_bytes((9, 9, 9)) > usual.tail_bytes((9, 9, 9))
+
+
+def test_a_pytorch_without_the_questions_of_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS on ARM: `torch.ops.mkldnn` has no such operators. fp32 on the CPU works, half precisions are refused in one line."""
+    from SRGAN3DLib.contract.errors import DeviceError
+    from SRGAN3DLib.inference.devices import choose, describe
+
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not onednn_takes(torch.bfloat16) and not onednn_takes(torch.float16) and not onednn_takes(torch.float32)
+    assert describe()[-1].usable
+    choice = choose("cpu", "fp32")
+    image = torch.rand(1, 1, 8, 8, 8)
+    generator = lively(GeneratorConfig(features=4, blocks=1))
+    assert relative(CompiledGenerator(generator, choice.dtype, choice.device)(image), plain(generator, image)) < 5e-6
+    for precision in ("bf16", "fp16"):
+        with pytest.raises(DeviceError, match=f"precision {precision} on cpu: the CPU lacks .* use auto or fp32"):
+            choose("cpu", precision)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert onednn_takes(torch.float32) and not onednn_takes(torch.bfloat16)
 
 
 def test_costs_grow_with_what_is_asked() -> None:

@@ -1,6 +1,6 @@
 """Lines that a worker must survive: those that once did harm, and random changes of right ones.
 
-`python Testing/fuzz/worker_lines.py --lines 2000 --seed 1` sends so many to one worker and says how many were answered, how many were
+`python Testing/fuzz_worker.py --lines 2000 --seed 1` sends so many to one worker and says how many were answered, how many were
 not, and what the answers were. The cases in `KEPT` are also a test (Testing/app/test_worker_lines.py).
 """
 
@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 JOB = {"request": "super-resolve", "id": "x", "input": "none.nii", "output": "out.nii"}
 CODES = {2, 3, 4, 5, 130}
 
