@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = {"request": "super-resolve", "id": "x", "input": "none.nii", "output": "out.nii"}
+BATCH = 500
 CODES = {2, 3, 4, 5, 130}
 
 
@@ -150,14 +151,18 @@ def main() -> int:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     lines = [raw for raw in (changed(rng) for _ in range(options.lines)) if not ends_or_cancels(raw)]
-    answers, code = converse([*KEPT, *lines], 1800)
+    answers, code = [], 0
+    for first in range(0, len(lines), BATCH):  # fewer than the worker keeps for a client that reads later
+        more, ended_with = converse([*KEPT, *lines[first : first + BATCH]], 600)
+        answers, code = answers + more, code or ended_with
+    sent = len(lines) + len(KEPT) * -(-len(lines) // BATCH)
     kinds = collections.Counter(answer.get("error", answer["event"]) for answer in answers if answer["event"] not in ("log", "progress"))
     ended = sum(kinds.values())
     wrong = [answer for answer in answers if answer["event"] == "failed" and answer["exit_code"] not in CODES]
-    print(f"{len(lines) + len(KEPT)} lines, {ended} answers {dict(kinds)}, {len(wrong)} untyped, exit code {code}")
+    print(f"{sent} lines, {ended} answers {dict(kinds)}, {len(wrong)} untyped, exit code {code}")
     for answer in wrong[:20]:
         print(answer)
-    return int(bool(wrong) or code != 0 or ended != len(lines) + len(KEPT))
+    return int(bool(wrong) or code != 0 or ended != sent)
 
 
 if __name__ == "__main__":
