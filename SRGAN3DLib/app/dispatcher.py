@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from SRGAN3DLib.contract.checkpoint_header import catalogue, file_hash, find_model, read_header
 from SRGAN3DLib.contract.configs import to_json
-from SRGAN3DLib.contract.errors import Cancelled, JobError, SRGAN3DError, typed_error
+from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError, SRGAN3DError, typed_error
 from SRGAN3DLib.contract.events import Failed, IsCancelled, Log, Progress, Report
 from SRGAN3DLib.contract.jobs import (
     BlendJob,
@@ -26,6 +27,7 @@ from SRGAN3DLib.contract.jobs import (
     place_factors,
     split_models,
 )
+from SRGAN3DLib.contract.limits import LEAST_ADDRESS_SPACE
 from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference import memory
 from SRGAN3DLib.training.ranks import Ranks
@@ -50,7 +52,9 @@ def load_resolver(job: SuperResolveJob) -> Any:
 
 
 def check_job(job: Job) -> None:
-    """Refuse now what the job's models alone can tell. Reads headers only and loads no library. Raises `CheckpointError`, `JobError`."""
+    """Refuse now what the system and the job's models alone can tell. Reads headers only and loads no library. Raises `CheckpointError`, `JobError`."""
+    if not isinstance(job, ModelsJob):
+        check_address_space()
     headers = [read_header(find_model(name)) for name in _models_of(job)]
     task = "synthesis" if isinstance(job, SynthesizeJob) or getattr(job, "task", "") == "synthesis" else "super-resolution"
     for name, header in zip(_models_of(job), headers, strict=True):
@@ -59,6 +63,18 @@ def check_job(job: Job) -> None:
     if headers and isinstance(job, SuperResolveJob) and job.factors_ijk is not None:
         k, j, i = headers[0].generator.factors
         place_factors((i, j, k), (1.0, 1.0, 1.0), job.factors_ijk)
+
+
+def check_address_space() -> None:
+    """Below this limit the libraries do not raise an error when they are loaded: they end the process. Raises `ResourceError`."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        least = LEAST_ADDRESS_SPACE >> 20
+        raise ResourceError(f"ulimit -v: {limit >> 20}M of address space are too few to load PyTorch; it must be at least {least}M")
 
 
 def _models_of(job: Job) -> tuple[str, ...]:

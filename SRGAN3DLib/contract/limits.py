@@ -8,6 +8,7 @@ SPACING_MARGIN = 0.15  # share of the spacing beyond the training range that is 
 SHEAR_TOLERANCE = 1e-4  # largest cosine between two axes of a grid that counts as rectangular; files with five digits stay below it
 THICK = 1.25  # times another axis' spacing: from here on an axis counts as thick
 FEWEST_VOXELS = 16  # along an axis; with fewer the blur cannot be estimated
+LEAST_ADDRESS_SPACE = 1 << 30  # bytes (`ulimit -v`) with which Python and PyTorch can be loaded at all; measured
 PYTHON_SETTING = "SRGAN3D/python"  # of Slicer: the interpreter of the worker
 
 
