@@ -31,7 +31,7 @@ from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference import memory
 from SRGAN3DLib.training.ranks import Ranks
 
-from .bids import is_bids_dataset
+from .bids import bids_facts, is_bids_dataset
 from .checks import check
 from .inputs import check_modality, jobs_of_folder, with_dicom_told
 from .outputs import Outputs, is_done, read_facts
@@ -240,19 +240,18 @@ def _one(
     result = resolver(volume, on_progress=report, cancelled=cancelled, spacing_ijk_mm=spacing, **options)
     names_of_files = {name: str(file) for name, file in outputs.files.items()}
     info = {"input": str(source), "output": names_of_files["sr"], "outputs": names_of_files, **result.info}
-    written = outputs.write(volume, result, info, _sources(volume, source, root), report)
+    written = outputs.write(volume, result, info, _scan_facts(volume, source, root), report)
     return {**info, **written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist()}
 
 
-def _sources(volume: Any, source: Path, root: Path | None) -> list[str]:
+def _scan_facts(volume: Any, source: Path, root: Path | None) -> dict[str, Any]:
     """The scan in words for the provenance: below `root`, the folder of a batch, where there is one. DICOM goes by the series' UID."""
     uid = getattr(volume.acquisition, "series_uid", "")
     if uid:
-        return [f"DICOM series {uid}"]
+        return {"Sources": [f"DICOM series {uid}"]}
     if root is None or root not in source.parents:
-        return [source.name]
-    place = source.relative_to(root).as_posix()
-    return [f"bids:source:{place}" if is_bids_dataset(root) else place]
+        return {"Sources": [source.name]}
+    return bids_facts(root, source) if is_bids_dataset(root) else {"Sources": [source.relative_to(root).as_posix()]}
 
 
 # ---------------------------------------------------------------- models

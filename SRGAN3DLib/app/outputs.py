@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,8 @@ class Outputs:
             elif not self.is_array(file):
                 volume.check_write(file, "float32" if name == "detail" else self.number_type)
 
-    def write(self, volume: Any, result: Any, info: dict[str, Any], sources: Sequence[str] | None, report: Report) -> dict[str, Any]:
-        """Write all; returns the account of it. `volume` is the scan, `info` that of the job with the names of its files."""
+    def write(self, volume: Any, result: Any, info: dict[str, Any], scan: dict[str, Any], report: Report) -> dict[str, Any]:
+        """Write all; returns the account of it. `volume` is the scan, `scan` its facts, `info` that of the job."""
         written: dict[str, Any] = {"dtype": "float32", "provenance": {}, "report": str(self.page) if self.page else None}
         for done, (name, file) in enumerate(self.files.items()):
             report(Progress("writing", done, len(self.files)))
@@ -80,7 +79,7 @@ class Outputs:
 
                 write_array(file, result.volumes[name].array)
                 continue
-            text = json.dumps(provenance_facts(info, name, sources), indent=2)
+            text = json.dumps(provenance_facts(info, name, scan), indent=2)
             done_as = self._write_volume(name, file, volume, result.volumes[name], info, text)
             written |= done_as if name == "sr" else {}
             for note in done_as["notes"]:

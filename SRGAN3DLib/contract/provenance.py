@@ -26,17 +26,17 @@ _PATH = re.compile(r"(?<![\w./:])/[^\s;,:'\"()]+")
 
 
 def provenance_facts(
-    info: dict[str, Any], volume: str = "sr", sources: Sequence[str] | None = None, created: str | None = None
+    info: dict[str, Any], volume: str = "sr", scan: dict[str, Any] | None = None, created: str | None = None
 ) -> dict[str, Any]:
     """The facts about one volume (`sr`, `detail`) of a result, ready for JSON.
 
-    `info` is that of a super-resolve job. `sources` names the scan (default: the name of the job's input). `created` is the time of the
-    result as ISO 8601 (default: now).
+    `info` is that of a super-resolve job. `scan` holds facts about the scan under the words of BIDS: `Sources` (default: the name of the
+    job's input). `created` is the time of the result as ISO 8601 (default: now).
     """
     about = {key: info[key] for key in ("model", "blur", "consistency", "device", "precision", "flips")}
     output = info.get("outputs", {}).get(volume, info.get("output", ""))
     facts = {
-        "Sources": list(sources) if sources is not None else [_name(info["input"])],
+        **({"Sources": [_name(info["input"])]} | (scan or {})),
         "Description": DESCRIPTIONS.get(volume, volume),
         "GeneratedBy": [{"Name": PROGRAM, "Version": info["version"]}],
         "Output": _name(output),
