@@ -11,12 +11,12 @@ from SRGAN3DLib.contract.errors import VolumeError
 from SRGAN3DLib.contract.provenance import json_beside, parse_provenance, provenance_facts, read_json
 
 INFO = {
-    "input": "/home/ann lee/My Scans/a.nii.gz", "output": "out/b.nrrd", "outputs": {"sr": "out/b.nrrd", "detail": "d.nii.gz"},
+    "input": "/data/ann lee/My Scans/a.nii.gz", "output": "out/b.nrrd", "outputs": {"sr": "out/b.nrrd", "detail": "d.nii.gz"},
     "model": {"name": "m", "file": "m.safetensors", "sha256": "0" * 64}, "blur": {"source": "given"}, "noise": {"source": "estimated"},
     "consistency": {"rms_of_range": 0.01}, "artefacts": {"ringing": 0.0}, "device": "cpu", "precision": "fp32", "flips": 1,
     "version": "1.2", "factors_kji": [1, 2, 4], "spacing_ijk_mm": [0.5, 0.5, 1.0], "shape_kji": [3, 4, 5], "asked": {"model": "/opt/m/m.x"},
     "seconds": 1.5, "fallbacks": [],
-    "warnings": ["/home/ann lee/My Scans/a.nii.gz: odd", r"see C:\Users\ann\x.nii, /data/pat 1", "1/2 of it and/or more, 3 mm/voxel"],
+    "warnings": ["/data/ann lee/My Scans/a.nii.gz: odd", r"see C:\Users\ann\x.nii, /data2/pat 1", "1/2 of it and/or more, 3 mm/voxel"],
 }  # fmt: skip
 
 
