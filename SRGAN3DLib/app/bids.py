@@ -31,11 +31,6 @@ class BidsImage:
     source: Path
     target: Path
 
-    @property
-    def done(self) -> bool:
-        """Whether result and sidecar are there already."""
-        return self.target.is_file() and sidecar(self.target).is_file()
-
 
 def is_bids_dataset(folder: str | Path) -> bool:
     """Whether the folder has a `dataset_description.json` and folders of subjects."""
@@ -79,11 +74,6 @@ def _derivative_name(name: str, suffixes: tuple[str, ...]) -> str | None:
     return f"{match['entities']}_desc-SR_{match['suffix']}.nii.gz"
 
 
-def sidecar(target: Path) -> Path:
-    """The JSON file beside an image."""
-    return target.with_name(target.name.removesuffix(".nii.gz") + ".json")
-
-
 def write_description(out: str | Path, source: str | Path) -> None:
     """The derivative dataset's own description, unless it is there. Raises `JobError` for a folder that holds another dataset."""
     path = Path(out) / DESCRIPTION
@@ -102,17 +92,21 @@ def write_description(out: str | Path, source: str | Path) -> None:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "SRGAN3D", "Version": __version__}],
         "SourceDatasets": [{"URL": f"file:///{Path(source).resolve().name}"}],
+        "DatasetLinks": {"source": f"file:///{Path(source).resolve().name}"},
     }
     write_text(path, json.dumps(description, indent=2) + "\n")
 
 
-def write_sidecar(image: BidsImage, info: dict[str, Any]) -> None:
-    """The JSON beside a result: where it comes from, and the account of how it was made."""
-    source = image.source.relative_to(image.dataset).as_posix()
-    facts = {
-        "Sources": [f"bids:source:{source}"],
-        "Description": "Super-resolved. Detail finer than the source image is inferred. For research only, not for diagnosis.",
-        "GeneratedBy": [{"Name": "SRGAN3D", "Version": info["version"]}],
-        "SRGAN3D": info,
-    }
-    write_text(sidecar(image.target), json.dumps(facts, indent=2, default=str) + "\n")
+def bids_facts(dataset: Path, source: Path) -> dict[str, Any]:
+    """What the sidecar of a result must say about its source: where it lies in the dataset, and whether the skull was removed.
+
+    An image of a dataset is as the scanner made it, unless its own sidecar says otherwise.
+    """
+    stripped = False
+    own = source.with_name(source.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    if own.is_file():
+        try:
+            stripped = json.loads(own.read_text(encoding="utf-8")).get("SkullStripped") is True
+        except (OSError, ValueError, AttributeError) as error:
+            raise VolumeError(f"{own}: is no sidecar of BIDS ({error})") from None
+    return {"Sources": [f"bids:source:{source.relative_to(dataset).as_posix()}"], "SkullStripped": stripped}

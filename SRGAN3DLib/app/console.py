@@ -122,7 +122,8 @@ def _print_super_resolve(info: dict[str, Any]) -> None:
             if file != one["output"]:
                 show(f"  {name}: {file}")
     if info.get("batch"):
-        show(f"{len(results)} done, {len(info['failed'])} failed")
+        skipped = f", {len(info['skipped'])} there already" if info["skipped"] else ""
+        show(f"{len(results)} done, {len(info['failed'])} failed{skipped}")
         for one in info["failed"]:
             show(f"  {one['message']}")
 

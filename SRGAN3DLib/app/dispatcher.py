@@ -19,6 +19,7 @@ from SRGAN3DLib.contract.jobs import (
     DemoJob,
     EvaluateJob,
     FitJob,
+    InfoJob,
     Job,
     ModelsJob,
     SuperResolveJob,
@@ -32,8 +33,10 @@ from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
 from SRGAN3DLib.inference import memory
 from SRGAN3DLib.training.ranks import Ranks
 
+from .bids import bids_facts, is_bids_dataset
 from .checks import check
-from .inputs import jobs_of_folder
+from .inputs import check_modality, jobs_of_folder, with_dicom_told
+from .outputs import Outputs, is_done, read_facts
 from .synthesis import LoadSynthesizer, load_synthesizer, synthesize
 
 LoadResolver = Callable[[SuperResolveJob], Any]
@@ -140,6 +143,8 @@ def do_job(
         return _blend(job, on_ready)
     if isinstance(job, ModelsJob):
         return _models(job)
+    if isinstance(job, InfoJob):
+        return read_facts(job.file)
     raise JobError(f"not a job: {job!r}")
 
 
@@ -147,6 +152,7 @@ def do_job(
 def _super_resolve(
     job: SuperResolveJob, report: Report, cancelled: IsCancelled, load: LoadResolver, on_ready: Callable[[], None]
 ) -> dict[str, Any]:
+    job = with_dicom_told(job)
     several = jobs_of_folder(job)
     for one in [job] if several is None else several:
         source, target = Path(one.input), Path(one.output)
@@ -158,10 +164,10 @@ def _super_resolve(
     if Ranks.here().world > 1:
         raise JobError(f"{source}: one volume cannot be shared by {Ranks.here().world} ranks; start it without torchrun")
     with _naming(source, target):
-        volume = _read(job, source, target)  # bad input is told before the network is loaded
+        volume = _read(job, source)  # bad input is told before the network is loaded
         resolver = load(job)
         on_ready()
-        return _one(job, resolver, volume, source, target, report, cancelled)
+        return _one(job, resolver, volume, source, report, cancelled)
 
 
 def _folder(
@@ -177,6 +183,8 @@ def _folder(
     Under torchrun each rank does its share, and all return the result of all.
     """
     ranks = Ranks.here()
+    skipped = [one.output for one in several if job.resume and is_done(one)]  # before the ranks meet: later, one may have finished some
+    several = [one for one in several if one.output not in skipped]
     if ranks.world > 1:
         ranks.join("cpu")
         job, report = _of_rank(job, ranks), ranks.telling(report)
@@ -188,7 +196,7 @@ def _folder(
         report(Progress("volumes", index, len(mine)))
         try:
             with _naming(one, other):
-                results.append(_one(job, resolver, _read(own, one, other), one, other, report, cancelled))
+                results.append(_one(own, resolver, _read(own, one), one, report, cancelled, Path(job.input)))
         except Cancelled:
             raise
         except Exception as error:
@@ -202,7 +210,7 @@ def _folder(
         results = ranks.gather(results)
     ranks.leave()
     done, failed = ([r for r in results if ("exit_code" in r) is bad] for bad in (False, True))
-    return {"batch": True, "input": job.input, "output": job.output, "done": done, "failed": failed}
+    return {"batch": True, "input": job.input, "output": job.output, "done": done, "failed": failed, "skipped": skipped}
 
 
 def _of_rank(job: SuperResolveJob, ranks: Ranks) -> SuperResolveJob:
@@ -225,50 +233,41 @@ def _naming(source: Path, target: Path) -> Iterator[None]:
         raise type(known)(f"{source}: {known}") from (None if known is error else error)
 
 
-def _is_array(job: SuperResolveJob, target: Path) -> bool:
-    return job.ijk_to_ras is not None and target.suffix == ".npy"
-
-
-def _read(job: SuperResolveJob, source: Path, target: Path) -> Any:
-    """The volume, once it is clear that its result could be written. Raises `VolumeError`."""
+def _read(job: SuperResolveJob, source: Path) -> Any:
+    """The volume, once it is clear that its result could be written. Raises `VolumeError`, `JobError`."""
     from SRGAN3DLib.volumes.npy import read_array
-    from SRGAN3DLib.volumes.volume import Volume, check_output
+    from SRGAN3DLib.volumes.volume import Volume
 
-    if not _is_array(job, target):
-        check_output(target)
-    return Volume.read(source, job.series) if job.ijk_to_ras is None else read_array(source, job.ijk_to_ras)
+    Outputs.of(job).check_names()
+    volume = Volume.read(source, job.series) if job.ijk_to_ras is None else read_array(source, job.ijk_to_ras)
+    check_modality(job, volume)
+    return volume
 
 
 def _one(
-    job: SuperResolveJob, resolver: Any, volume: Any, source: Path, target: Path, report: Report, cancelled: IsCancelled
+    job: SuperResolveJob, resolver: Any, volume: Any, source: Path, report: Report, cancelled: IsCancelled, root: Path | None = None
 ) -> dict[str, Any]:
-    if not _is_array(job, target):
-        volume.check_write(target, _number_type(job))
+    """One scan of the folder `root`, or one alone."""
+    outputs = Outputs.of(job)
+    outputs.check_volume(volume)
     names = ("blur", "noise", "roi_ijk", "factors_ijk", "back_projection", "flips", "allow_negative")
-    options = {name: getattr(job, name) for name in names}
+    options = {name: getattr(job, name) for name in names} | ({"detail": True} if job.detail_map else {})
     spacing = wanted_spacing(job.spacing, volume.geometry.spacing_ijk_mm) if job.spacing else None
     result = resolver(volume, on_progress=report, cancelled=cancelled, spacing_ijk_mm=spacing, **options)
-    outputs = {"sr": target}  # a name of the result's volumes -> its file
-    written: dict[str, Any] = {"dtype": "float32"}
-    for done, (name, file) in enumerate(outputs.items()):
-        report(Progress("writing", done, len(outputs)))
-        if _is_array(job, file):
-            from SRGAN3DLib.volumes.npy import write_array
-
-            write_array(file, result.volumes[name].array)
-        else:
-            done_as = result.volumes[name].write(file, _number_type(job))
-            written = {"dtype": done_as.dtype, "packed_by": done_as.packed_by or None}
-            result.info["warnings"] += done_as.notes
-            for note in done_as.notes:
-                report(Log(note, "warning"))
-    report(Progress("writing", len(outputs), len(outputs)))
-    files = {"input": str(source), "output": str(target), "outputs": {name: str(file) for name, file in outputs.items()}}
-    return {**files, **written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist(), **result.info}
+    names_of_files = {name: str(file) for name, file in outputs.files.items()}
+    info = {"input": str(source), "output": names_of_files["sr"], "outputs": names_of_files, **result.info}
+    written = outputs.write(volume, result, info, _scan_facts(volume, source, root), report)
+    return {**info, **written, "ijk_to_ras": result.volume.geometry.ijk_to_ras.tolist()}
 
 
-def _number_type(job: SuperResolveJob) -> str:
-    return "input" if job.like_input_dtype else job.dtype
+def _scan_facts(volume: Any, source: Path, root: Path | None) -> dict[str, Any]:
+    """The scan in words for the provenance: below `root`, the folder of a batch, where there is one. DICOM goes by the series' UID."""
+    uid = getattr(volume.acquisition, "series_uid", "")
+    if uid:
+        return {"Sources": [f"DICOM series {uid}"]}
+    if root is None or root not in source.parents:
+        return {"Sources": [source.name]}
+    return bids_facts(root, source) if is_bids_dataset(root) else {"Sources": [source.relative_to(root).as_posix()]}
 
 
 # ---------------------------------------------------------------- models

@@ -18,6 +18,7 @@ from SRGAN3DLib.contract.jobs import (
     CheckJob,
     DemoJob,
     EvaluateJob,
+    InfoJob,
     ModelsJob,
     SuperResolveJob,
     parse_factors,
@@ -86,7 +87,7 @@ def percents(text: str) -> tuple[float, ...]:
 def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser("super-resolve", help="put a scan, or a folder of scans, on a finer grid")
     verb.add_argument("input", metavar="IN", help="NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of volumes")
-    verb.add_argument("output", metavar="OUT", help=".nii.gz, .nii, .nrrd or .mha; a folder if IN is a folder of volumes")
+    verb.add_argument("output", metavar="OUT", help=".nii.gz, .nii, .nrrd, .mha; a folder if IN is one of volumes; OUT/ for DICOM")
     add_series(verb)
     text = "a shipped model, a .safetensors file, or auto: the shipped model that suits the scan (default: auto)"
     verb.add_argument("--model", default=AUTO, metavar="NAME|FILE", help=text)
@@ -107,6 +108,7 @@ def add_super_resolve(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--allow-negative", action="store_true", help="keep negative values in the result of a scan that has none")
     text = "blend the pair --model FAITHFUL,SHARP: 0 is the first, 1 the second"
     verb.add_argument("--alpha", type=float, help=text)
+    add_trust(verb)
     return makes(verb, SuperResolveJob)
 
 
@@ -120,6 +122,20 @@ def add_check(verbs: Any) -> argparse.ArgumentParser:
     add_compute(verb)
     add_memory_limit(verb)
     return makes(verb, CheckJob)
+
+
+def add_trust(verb: argparse.ArgumentParser) -> None:
+    """What is written beside the result, and of which scans."""
+    text = "also write the inferred detail: what the scan did not determine (of several volumes: a folder)"
+    verb.add_argument("--detail-map", metavar="FILE", help=text)
+    verb.add_argument("--report", metavar="FILE", help="also write a page about the result, .html (of several volumes: a folder)")
+    verb.add_argument("--dicom", action="store_true", help="write a derived DICOM series into the folder OUT, as OUT/ does for one volume")
+    verb.add_argument("--force", action="store_true", help="take a scan of another modality than the model's, such as CT")
+    text = "of a BIDS dataset only these participants"
+    verb.add_argument("--participant", dest="participants", default=(), metavar="LIST", type=words, help=text)
+    text = "of a BIDS dataset only these images (default: T1w,T2w,FLAIR)"
+    verb.add_argument("--contrast", dest="contrasts", default=(), metavar="LIST", type=words, help=text)
+    verb.add_argument("--resume", action="store_true", help="of several volumes, leave out those whose result is there")
 
 
 def add_evaluate(verbs: Any) -> argparse.ArgumentParser:
@@ -140,6 +156,7 @@ def add_evaluate(verbs: Any) -> argparse.ArgumentParser:
     verb.add_argument("--noise-told", default="auto", metavar="NOISE", help=text)
     verb.add_argument("--out", required=True, metavar="REPORT", help="a folder for report.json, report.md and the pictures")
     verb.add_argument("--no-panels", dest="panels", action="store_false", help="no pictures")
+    verb.add_argument("--lesions", action="store_true", help="also ask whether faint blobs survive (takes long)")
     add_flips(verb)
     add_compute(verb)
     add_memory_limit(verb)
@@ -171,4 +188,10 @@ def add_blend(verbs: Any) -> argparse.ArgumentParser:
     return makes(verb, BlendJob)
 
 
-COMMANDS = (add_super_resolve, add_check, add_evaluate, add_models, add_demo, add_blend)
+def add_info(verbs: Any) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser("info", help="show how a result was made, as its file says")
+    verb.add_argument("file", metavar="FILE", help="a result, the JSON beside it, or a folder with a DICOM series")
+    return makes(verb, InfoJob)
+
+
+COMMANDS = (add_super_resolve, add_check, add_evaluate, add_models, add_demo, add_blend, add_info)

@@ -56,6 +56,9 @@ class SuperResolveJob:
     - `dtype`: the number type of the output file, as in `Volume.write`: auto, input, or one of `NUMBER_TYPES`. `like_input_dtype` is
       the older word for `dtype` input.
     - `noise`: auto (estimated from the scan), unknown, its standard deviation in percent of bright tissue, or 0 to keep the scan's noise.
+    - `detail_map`, `report`: files for the inferred detail and for the page about the result; of several volumes, folders for them.
+    - `dicom`: write a DICOM series into the folder `output`. `force`: take a scan of another modality than the model's.
+    - `participants`, `contrasts`: of a BIDS dataset only these. `resume`: leave out results that are there, each with its JSON.
     """
 
     input: str
@@ -77,6 +80,13 @@ class SuperResolveJob:
     series: str | None = None
     dtype: str = "auto"
     noise: str = "auto"
+    detail_map: str | None = None
+    report: str | None = None
+    dicom: bool = False
+    force: bool = False
+    participants: tuple[str, ...] = ()
+    contrasts: tuple[str, ...] = ()
+    resume: bool = False
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
@@ -89,7 +99,7 @@ class SuperResolveJob:
             wanted_spacing(self.spacing, (1.0, 1.0, 1.0))
         if not self.input or not self.output:
             raise JobError(f"input {self.input!r} and output {self.output!r} must both be named")
-        for name in (self.input, self.output, self.model):
+        for name in (self.input, self.output, self.model, *filter(None, (self.detail_map, self.report))):
             check_path(name)
         split_models(self.model, self.alpha)
         check_compute(self.device, self.memory_limit)
@@ -153,6 +163,7 @@ class EvaluateJob:
     `blur` is what the model is told: as in `SuperResolveJob`, or `known` for the degradation's own. `flips` as in `SuperResolveJob`.
     Every scan gets Rician noise of each of `noise` (its standard deviation on the coarse grid, in percent of the truth's range; drawn
     by `seed`), after the blur. `noise_told` is what the model is told of it: as `SuperResolveJob.noise`, or `known` for what was added.
+    `lesions`: also ask whether faint blobs survive (`evaluation.lesions`).
     """
 
     model: str
@@ -170,6 +181,7 @@ class EvaluateJob:
     seed: int = 0
     noise_told: str = "auto"
     task: Task = "super-resolution"
+    lesions: bool = False
 
     def __post_init__(self) -> None:
         check_flips(self.flips)
@@ -302,7 +314,17 @@ class ModelsJob:
             check_path(self.name)
 
 
-Job = SuperResolveJob | SynthesizeJob | CheckJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob
+@dataclass(frozen=True)
+class InfoJob:
+    """Read the provenance back from `file`: a result, the JSON beside it, or a folder with a DICOM series."""
+
+    file: str
+
+    def __post_init__(self) -> None:
+        check_path(self.file)
+
+
+Job = SuperResolveJob | SynthesizeJob | CheckJob | EvaluateJob | DemoJob | TrainJob | BlendJob | FitJob | ModelsJob | InfoJob
 _KINDS: dict[str, type] = {
     "super-resolve": SuperResolveJob,
     "synthesize": SynthesizeJob,
@@ -313,6 +335,7 @@ _KINDS: dict[str, type] = {
     "blend": BlendJob,
     "fit": FitJob,
     "models": ModelsJob,
+    "info": InfoJob,
 }
 
 

@@ -23,6 +23,7 @@ from SRGAN3DLib.volumes.files import make_folder, write_text
 from SRGAN3DLib.volumes.scans import Scan, find_scans, in_truth_order
 from SRGAN3DLib.volumes.volume import Volume
 
+from .lesion_check import lesion_report, lesion_table
 from .pictures import comparison, picture_names
 from .scoring import Case
 
@@ -44,6 +45,7 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     resolver = SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
     scans = find_scans(job.data, job.series)
     rows: list[dict[str, Any]] = []
+    lesions: list[dict[str, Any]] = []
     names, errors = picture_names([scan.name for scan in scans]), list[SRGAN3DError]()
     for index, scan in enumerate(scans):
         try:
@@ -61,6 +63,9 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
                 if job.panels:
                     part = case.condition.replace(" % ", "").replace(" + ", "_")  # box_20noise
                     picture(folder / f"{names[index]}_{part}.png", case, result.volume.array, row)
+                if job.lesions:
+                    told: dict[str, Any] = {"blur": job.blur, "noise_told": job.noise_told, "flips": job.flips, "seed": job.seed}
+                    lesions += lesion_table(resolver, truth, scan.name, degradation, noise, cancelled=cancelled, **told)
         except Exception as error:
             errors.append(_of_scan(error, scan))
             report(Log(str(errors[-1]), "warning"))
@@ -70,8 +75,10 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
     summary = summary_of(
         resolver, rows, failed, {"blur_told": job.blur, "noise_told": job.noise_told, "flips": job.flips, "seed": job.seed}
     )
+    if job.lesions:
+        summary["lesions"] = lesions
     write_text(target, json.dumps(summary, indent=1) + "\n")
-    write_text(target.with_suffix(".md"), markdown(summary))
+    write_text(target.with_suffix(".md"), markdown(summary) + (lesion_report(lesions) if lesions else ""))
     worst = max((error.exit_code for error in errors if not isinstance(error, VolumeError)), default=0)
     return {**summary, "report": str(target), "exit_code": worst}
 

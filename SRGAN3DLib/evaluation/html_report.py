@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.result_info import blur_in_words
+from SRGAN3DLib.contract.result_info import blur_in_words, noise_in_words
 from SRGAN3DLib.inference.super_resolver import Result
 from SRGAN3DLib.physics.interpolation import interpolate
 from SRGAN3DLib.volumes.axis_order import AxisOrder
@@ -90,7 +90,11 @@ def _figures(info: dict[str, Any], check: dict[str, Any] | None) -> dict[str, st
         "Version": info["version"],
     }
     if info.get("noise"):
-        found["Noise"] = json.dumps(info["noise"])
+        found["Noise"] = noise_in_words(info["noise"])
+    if info.get("artefacts"):
+        found["Pattern on the coarse grid, overshoot"] = " and ".join(
+            f"{info['artefacts'][name]:.3f}" for name in ("checkerboard", "ringing")
+        )
     if check is not None:
         found["Self-check"] = json.dumps({key: value for key, value in check.items() if key != "verdict"})
     return found

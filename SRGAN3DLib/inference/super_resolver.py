@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,18 @@ from SRGAN3DLib.inference.noise_choice import NoiseChoice
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
 from SRGAN3DLib.networks.generator import Conditions
+from SRGAN3DLib.physics.artefacts import artefact_indices
 from SRGAN3DLib.physics.back_projection import assumed, consistency, give_back, reach
 from SRGAN3DLib.physics.degradations import AxisBlur, Degradation
 from SRGAN3DLib.physics.flat_regions import FLAT_REACH, flat_voxels, keep_flat
+from SRGAN3DLib.physics.inferred_detail import check_detail, inferred_detail
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import resample
 from SRGAN3DLib.physics.residual_filter import ResidualFilter
 from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
 from SRGAN3DLib.volumes.geometry import slabs
 from SRGAN3DLib.volumes.volume import Volume
+from SRGAN3DLib.volumes.voxels import UNSCALED
 
 from . import tiling
 from .devices import DeviceChoice, choose
@@ -120,10 +123,12 @@ class SuperResolver:
         allow_negative: bool = False,
         spacing_ijk_mm: tuple[float, float, float] | None = None,
         noise: str = "auto",
+        detail: bool = False,
     ) -> Result:
         """Super-resolve one scan. `blur`, `noise`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
         `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`. With `spacing_ijk_mm` the result is
-        resampled to that spacing, as nearly as the same box allows.
+        resampled to that spacing, as nearly as the same box allows. With `detail` there is a second volume of that name: what the
+        scan did not determine, `inferred_detail`.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
@@ -138,6 +143,7 @@ class SuperResolver:
         box = scan.order.box(file_box, volume.geometry.shape_kji)
         scale = IntensityScale.fit(scan.array)
         operator, assumes = self._operator(scan, blur, told)
+        check_detail(operator, assumes) if detail else None
         asked = self.header.back_projection if back_projection is None else back_projection
         project = asked and operator is not None and max(self.factors) > 1
         filtered = ResidualFilter.make(operator, told.info["source"] in KNOWN_BLUR, seen_noise.sigma) if operator and project else None
@@ -153,14 +159,17 @@ class SuperResolver:
         agreement = self._consistency(scan, output, box, operator, scale.gain)
         geometry = volume.geometry.crop(file_box).refine(scan.order.inverse.per_axis(self.factors))
         sr = volume.with_array(np.ascontiguousarray(scan.order.inverse.apply(output)), geometry)
+        volumes = {"sr": sr} | _inferred(sr, operator if detail else None, scan.order)
         if spacing_ijk_mm is not None:
-            sr = _resampled(sr, spacing_ijk_mm)
+            volumes = {name: _resampled(one, spacing_ijk_mm) for name, one in volumes.items()}
+            sr = volumes["sr"]
         info = {
             **self._account(scan, blur, noise, flips, roi_ijk),
             "blur": told.info,
             "noise": seen_noise.info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
             "consistency": agreement | {"assumes": assumes, "back_projection": project, "damping": filtered.damping if filtered else None},
+            "artefacts": artefact_indices(scan.array[slices(box)], output, self.factors, scale.gain),
             "voxels_raised_to_zero": raised,
             "shape_kji": list(sr.array.shape),
             "spacing_ijk_mm": list(sr.geometry.spacing_ijk_mm),
@@ -171,7 +180,7 @@ class SuperResolver:
             "seconds": round(time.monotonic() - started, 3),
             "version": __version__,
         }
-        return Result({"sr": sr}, info)
+        return Result(volumes, info)
 
     def look(self, volume: Volume, blur: str = "auto", noise: str = "auto") -> dict[str, Any]:
         """What a call would be told of this scan: the accounts of `blur` and `noise`, as in a result's info, the factors along the
@@ -288,6 +297,14 @@ class SuperResolver:
             "flips": flips,
             "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
         }
+
+
+def _inferred(sr: Volume, operator: Degradation | None, order: AxisOrder) -> dict[str, Volume]:
+    """The volume `detail` on the grid of the result; none without an operator (along the network's axes)."""
+    if operator is None:
+        return {}
+    found = inferred_detail(order.apply(sr.array), operator)
+    return {"detail": replace(sr, array=order.inverse.apply(found), dtype="float32", scaling=UNSCALED, notes=())}
 
 
 def _resampled(volume: Volume, spacing_ijk_mm: tuple[float, float, float]) -> Volume:

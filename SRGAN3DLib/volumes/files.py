@@ -50,9 +50,28 @@ def replacing(path: Path) -> Iterator[Path]:
         _unfinished.discard(part)
 
 
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yields a hidden temporary folder beside `folder`; moved to `folder`, which is empty or not there, on success. Raises `OSError`."""
+    part = folder.with_name(f".srgan3d-{secrets.token_hex(8)}.part")
+    _unfinished.add(part)
+    try:
+        part.mkdir()
+        yield part
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        _unfinished.discard(part)
+
+
 def remove_parts() -> None:
     """Remove every temporary file that is still being written: for a process that is about to end without unwinding."""
     for part in list(_unfinished):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+            continue
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ import numpy as np
 from SRGAN3DLib.contract.errors import VolumeError
 
 from .dicom import is_dicom, read_dicom, read_dicom_geometry
+from .dicom_writer import read_dicom_provenance
 from .geometry import Geometry
 from .metaimage import metaimage_header, read_metaimage, read_metaimage_geometry, read_metaimage_provenance
 from .nifti import nifti_start, read_nifti, read_nifti_geometry, read_nifti_provenance
@@ -71,7 +72,7 @@ FORMATS = (
     Format("NRRD in two files", (".nhdr",), *_NRRD),
     Format("MetaImage in two files", (".mhd",), *_METAIMAGE),
 )
-DICOM = Format("DICOM", (), read_dicom, read_dicom_geometry, lambda _: None, has_series=True)
+DICOM = Format("DICOM", (), read_dicom, read_dicom_geometry, read_dicom_provenance, has_series=True)
 READABLE = tuple(ending for one in FORMATS for ending in one.endings)
 WRITABLE = tuple(ending for one in FORMATS if one.write for ending in one.endings)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from SRGAN3DLib.app.bids import BidsImage, bids_images, is_bids_dataset, sidecar, write_description, write_sidecar
+from SRGAN3DLib.app.bids import BidsImage, bids_facts, bids_images, is_bids_dataset, write_description
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 
 
@@ -47,7 +47,7 @@ def test_names_of_a_derivative(dataset: Path, tmp_path: Path) -> None:
         bids_images(dataset, out, contrasts=["PDw"])
 
 
-def test_description_and_sidecar(dataset: Path, tmp_path: Path) -> None:
+def test_description(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_description(out, dataset)
     write_description(out, dataset)
@@ -55,11 +55,15 @@ def test_description_and_sidecar(dataset: Path, tmp_path: Path) -> None:
     assert description["DatasetType"] == "derivative" and description["GeneratedBy"][0]["Name"] == "SRGAN3D"
     with pytest.raises(JobError, match="holds another BIDS dataset"):
         write_description(dataset, dataset)
-    image = bids_images(dataset, out, ["01"], ["T1w"])[0]
-    image.target.parent.mkdir(parents=True)
-    image.target.touch()
-    assert not image.done
-    write_sidecar(image, {"version": "1", "model": {"name": "m"}})
-    assert image.done and sidecar(image.target).name == "sub-01_desc-SR_T1w.json"
-    facts = json.loads(sidecar(image.target).read_text())
-    assert facts["Sources"] == ["bids:source:sub-01/anat/sub-01_T1w.nii.gz"] and facts["SRGAN3D"]["model"] == {"name": "m"}
+    assert description["DatasetLinks"]["source"] == "file:///ds"
+
+
+def test_facts_about_the_source(dataset: Path) -> None:
+    source, own = dataset / "sub-01/anat/sub-01_T1w.nii.gz", dataset / "sub-01/anat/sub-01_T1w.json"
+    own.write_text('{"SkullStripped": true}')
+    assert bids_facts(dataset, source) == {"Sources": ["bids:source:sub-01/anat/sub-01_T1w.nii.gz"], "SkullStripped": True}
+    own.unlink()
+    assert bids_facts(dataset, source)["SkullStripped"] is False
+    own.write_text("[")
+    with pytest.raises(VolumeError, match=r"sub-01_T1w\.json: is no sidecar of BIDS"):
+        bids_facts(dataset, source)

@@ -108,7 +108,7 @@ def test_batch_goes_on_after_a_failure(small_head: np.ndarray, model: str, tmp_p
     (folder / "b.nii.gz").write_bytes(b"no scan")
     write_scan(folder / "c.nrrd", small_head[:20], OBLIQUE)
     assert main(["super-resolve", str(folder), str(tmp_path / "out"), "--model", model]) == 3
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nrrd"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.json", "a.nii.gz", "c.json", "c.nrrd"]
     printed = capsys.readouterr()
     assert "2 done, 1 failed" in printed.out and "b.nii.gz" in printed.out
 
