@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -34,6 +35,20 @@ def cmake_list(name: str) -> set[str]:
     words = [word for block in blocks for word in block.split()]
     assert len(words) == len(set(words)), "listed twice"
     return set(words)
+
+
+def test_files_and_functions_are_short() -> None:
+    """Files of up to 400 lines, functions of up to 60."""
+    for path in own_files():
+        if path.suffix != ".py":
+            continue
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT)
+        assert len(text.splitlines()) <= 400, f"{name}: {len(text.splitlines())} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 60, f"{name}: {node.name} has {length} lines"
 
 
 def test_readme_begins_with_the_two_commands() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from SRGAN3DLib.contract.checkpoint_header import find_model, read_header
 from SRGAN3DLib.contract.errors import JobError, VolumeError
-from SRGAN3DLib.contract.jobs import SuperResolveJob, split_models
+from SRGAN3DLib.contract.job_values import split_models
+from SRGAN3DLib.contract.jobs import SuperResolveJob
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.volumes.files import make_folder
 

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import JobError
+from SRGAN3DLib.contract.job_values import DEGRADATIONS, FLIPS, parse_factors
 from SRGAN3DLib.contract.jobs import (
     DEFAULT_MODEL,
-    DEGRADATIONS,
-    FLIPS,
     OUTPUT_TYPES,
     PRECISIONS,
     BlendJob,
@@ -21,7 +20,6 @@ from SRGAN3DLib.contract.jobs import (
     InfoJob,
     ModelsJob,
     SuperResolveJob,
-    parse_factors,
 )
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.synthesis import TASKS

@@ -10,7 +10,7 @@ from typing import Any
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.contract.events import Log, Progress, Report
 from SRGAN3DLib.contract.jobs import SuperResolveJob
-from SRGAN3DLib.contract.provenance import json_beside, parse_provenance, provenance_facts, read_json
+from SRGAN3DLib.contract.provenance import facts_in_json, json_beside, parse_provenance, provenance_facts
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def beside_of(file: Path) -> Path:
     for path in (json_beside(file), file.with_name(file.name + ".json")):
         if not path.exists():
             return path
-        facts = read_json(path) if path.is_file() else None
+        facts = facts_in_json(path) if path.is_file() else None
         if facts is None:
             raise JobError(f"{path}: is there already and is no JSON of SRGAN3D; it is not replaced, give {file.name} another name")
         if facts["Output"] == file.name or not file.with_name(str(facts["Output"])).exists():
@@ -142,7 +142,7 @@ def check_page(page: Path | None) -> None:
 def is_done(job: SuperResolveJob) -> bool:
     """Whether the result of one scan and its JSON are there."""
     file = Path(job.output)
-    facts = [read_json(path) for path in (json_beside(file), file.with_name(file.name + ".json")) if path.is_file()]
+    facts = [facts_in_json(path) for path in (json_beside(file), file.with_name(file.name + ".json")) if path.is_file()]
     there = any(file.iterdir()) if file.is_dir() else file.is_file()
     return there and any(one is not None and one["Output"] == file.name for one in facts)
 
@@ -153,7 +153,7 @@ def read_facts(file: str) -> dict[str, Any]:
 
     path = Path(file)
     if path.is_file() and path.suffix.lower() == ".json":
-        facts = read_json(path)
+        facts = facts_in_json(path)
     else:
         text = read_provenance(path)
         facts = parse_provenance(text) if text else None

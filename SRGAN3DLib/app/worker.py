@@ -22,12 +22,13 @@ from typing import Any
 
 from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.checkpoint_header import file_hash, find_model
-from SRGAN3DLib.contract.configs import from_json
 from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Failed, IsCancelled, Log, Progress, json_line, one_line, to_line
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, CheckJob, Precision, SuperResolveJob, SynthesizeJob, split_models
+from SRGAN3DLib.contract.job_values import split_models
+from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, CheckJob, Precision, SuperResolveJob, SynthesizeJob
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
+from SRGAN3DLib.contract.strict_json import from_json
 from SRGAN3DLib.inference import memory
 from SRGAN3DLib.volumes.files import remove_parts
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from .configs import DegradationConfig, GeneratorConfig, from_json, to_json
+from .configs import DegradationConfig, GeneratorConfig
 from .errors import CheckpointError, JobError
+from .strict_json import from_json, to_json
 from .synthesis import InputImage, OutputImage, Task
 
 FORMAT_VERSION = 1

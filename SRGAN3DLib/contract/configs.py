@@ -6,16 +6,14 @@ value outside its choices is a `JobError`. Triples run over the array axes (K, J
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, get_args
 
 from .errors import JobError
+from .strict_json import LARGEST_INT, from_json, read_json, shown, to_json
 from .synthesis import SynthesisConfig
 
 Factors = tuple[int, int, int]
@@ -28,92 +26,12 @@ DISCRIMINATOR_STRIDE = 16  # four convolutions of stride 2
 LARGEST_FACTOR = 8
 LARGEST_PATCH = 512  # LR voxels
 LARGEST_COUNT = 1_000_000_000  # of steps
-LARGEST_SEED = 2**63 - 1
 LARGEST_RATE = 1e6  # rates and weights beyond it are slips of the pen
 CONFIG_FORMAT = 2  # of config.json; files without a number are of format 1, which had the key degradation.fwhm
 UNKNOWN_MTF = -1.0
 """What a blur-aware network is told along an axis whose blur nobody knows; a transfer itself is 0 to 1."""
 UNKNOWN_NOISE = -0.1
 """What a noise-aware network is told where nobody knows the noise; a standard deviation itself is 0 or more."""
-
-T = TypeVar("T")
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """Plain dictionaries, lists, numbers and strings, ready for `json.dumps`."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
-
-
-def from_json(cls: type[T], data: Any, where: str = "") -> T:
-    """Build the dataclass `cls` from parsed JSON, strictly.
-
-    Raises `JobError` naming `where`, the key and the value for an unknown or missing key or a value of a wrong kind.
-    """
-    name = where or cls.__name__
-    if not isinstance(data, dict):
-        raise JobError(f"{name}: must be an object, not {_shown(data)}")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    data = {key: value for key, value in data.items() if key not in getattr(cls, "RETIRED", ())}
-    for key in data:
-        if key not in fields:
-            raise JobError(f"{name}: unknown key {_shown(key)}; known: {', '.join(fields)}")
-    for key, f in fields.items():
-        if key not in data and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise JobError(f"{name}: missing key {key!r}")
-    return cls(**{key: _decode(hints[key], value, f"{name}.{key}") for key, value in data.items()})
-
-
-def _shown(value: Any) -> str:
-    """A value in a message: on one line, not too long, without what a terminal could take for a command."""
-    try:
-        text = ascii(value)
-    except (ValueError, RecursionError):  # numbers of thousands of digits, lists within lists within lists
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _decode(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            raise JobError(f"{where} is {_shown(value)}; choose from {', '.join(map(str, arguments))}")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for one in arguments:
-            try:
-                return _decode(one, value, where)
-            except JobError:
-                continue
-        raise JobError(f"{where} is {_shown(value)}; it must be {hint}")
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise JobError(f"{where} is {_shown(value)}; it must be a list")
-        if Ellipsis in arguments:
-            return tuple(_decode(arguments[0], item, where) for item in value)
-        if len(value) != len(arguments):
-            raise JobError(f"{where} has {len(value)} items; it must have {len(arguments)}")
-        return tuple(_decode(one, item, where) for one, item in zip(arguments, value, strict=True))
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise JobError(f"{where} is {_shown(value)}; it must be an object")
-        return value
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value, where)
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise JobError(f"{where} is a number of {len(bin(value)) - 2} bits; too large") from None
-    if hint is int and isinstance(value, int) and abs(value) > LARGEST_SEED:
-        raise JobError(f"{where} is {_shown(value)}; at most {LARGEST_SEED}")
-    if hint is type(None):
-        hint = types.NoneType
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise JobError(f"{where} is {_shown(value)}; it must be {getattr(hint, '__name__', hint)}")
-    return value
 
 
 def _check(condition: bool, message: str) -> None:
@@ -163,8 +81,8 @@ class GeneratorConfig:
         _check(0 <= self.blocks <= 64, f"blocks {self.blocks}: 0 to 64")
         _check(0 <= self.slope < 1, f"slope {self.slope}: 0 to below 1")
         _check(1 <= self.input_channels <= 512, f"input_channels {self.input_channels}: 1 to 512")
-        _check(self.norm in typing.get_args(Norm), f"norm {self.norm!r}: batch or none")
-        _check(self.upsampling in typing.get_args(Upsampling), f"upsampling {self.upsampling!r}: resize-conv, subpixel or subpixel-nn")
+        _check(self.norm in get_args(Norm), f"norm {self.norm!r}: batch or none")
+        _check(self.upsampling in get_args(Upsampling), f"upsampling {self.upsampling!r}: resize-conv, subpixel or subpixel-nn")
 
     @property
     def stages(self) -> tuple[Factors, ...]:
@@ -183,7 +101,7 @@ class GeneratorConfig:
     def on_cells(self) -> GeneratorConfig:
         """The same network, given a cell's voxels as channels: what runs on a volume that `networks.generator.cells` has rearranged."""
         images = self.input_channels * math.prod(self.coarse)
-        return dataclasses.replace(self, factors=self.upsampled, coarse=(1, 1, 1), input_channels=images)
+        return replace(self, factors=self.upsampled, coarse=(1, 1, 1), input_channels=images)
 
     @property
     def channels(self) -> int:
@@ -326,7 +244,7 @@ class TrainConfig:
         count = LARGEST_COUNT
         _check(0 <= self.steps <= count and 0 <= self.gan_steps <= count, f"steps {self.steps} + {self.gan_steps}: each 0 to {count}")
         _check(self.steps + self.gan_steps >= 1, "steps and gan_steps are both 0: nothing to train")
-        _check(0 <= self.seed <= LARGEST_SEED, f"seed {self.seed}: 0 to {LARGEST_SEED}")
+        _check(0 <= self.seed <= LARGEST_INT, f"seed {self.seed}: 0 to {LARGEST_INT}")
         _check(
             1 <= self.batch <= 65536 and 4 <= self.patch <= LARGEST_PATCH,
             f"batch {self.batch} (1 to 65536), patch {self.patch} (4 to {LARGEST_PATCH})",
@@ -367,7 +285,7 @@ def read_train_config(path: str | Path) -> TrainConfig:
         version = data.pop("format_version", 1)
         if version not in range(1, CONFIG_FORMAT + 1):
             raise JobError(
-                f"{path}: format version {_shown(version)}; this program reads 1 to {CONFIG_FORMAT}. A newer one wrote it: use that"
+                f"{path}: format version {shown(version)}; this program reads 1 to {CONFIG_FORMAT}. A newer one wrote it: use that"
             )
     return from_json(TrainConfig, data, str(path))
 
@@ -375,16 +293,6 @@ def read_train_config(path: str | Path) -> TrainConfig:
 def train_config_text(config: TrainConfig) -> str:
     """The text of a config.json, which `read_train_config` reads back."""
     return json.dumps({"format_version": CONFIG_FORMAT, **to_json(config)}, indent=1) + "\n"
-
-
-def read_json(path: str | Path) -> Any:
-    """The JSON of a file. Raises `JobError` naming the file where it cannot be read, is not JSON, or is nested too deeply."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise JobError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise JobError(f"{path}: not readable JSON ({' '.join(str(error).split())[:200]})") from None
 
 
 PRESETS = ("paper", "fast", "large", "synthesis")
@@ -401,13 +309,13 @@ def preset(name: str, factors: Factors = (2, 2, 2)) -> GeneratorConfig:
     if name == "paper":
         return GeneratorConfig(factors=factors)
     plain = GeneratorConfig(factors=factors, norm="none", upsampling="subpixel", interpolation_residual=True)
-    fast = dataclasses.replace(plain, blur_aware=True, noise_aware=True)
+    fast = replace(plain, blur_aware=True, noise_aware=True)
     if name == "fast":
         return fast
     if name == "synthesis":
         return GeneratorConfig(factors=factors, upsampling="subpixel")
     if name == "large":
-        return dataclasses.replace(fast, features=40, blocks=10)
+        return replace(fast, features=40, blocks=10)
     raise JobError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
 
 
@@ -417,7 +325,7 @@ def training_preset(name: str, data: str, out: str, validation: str | None = Non
     if name != "paper":
         noise = NoiseConfig(share=0.55, most=0.13, correlated=0.2, masked=0.15)
         more: dict[str, Any] = {"coarser": (1.0, 1.2, 1.45, 2.0), "coarsest_mm": 2.1, "gain_spread": 0.3, "other_contrast": 0.2}
-        return dataclasses.replace(config, noise=noise, validation_noise=(0.0, 4.0), **more)
+        return replace(config, noise=noise, validation_noise=(0.0, 4.0), **more)
     k, j, i = (config.patch * f for f in factors)
     discriminator = DiscriminatorConfig(head="flatten", output="sigmoid", patch=(k, j, i))
-    return dataclasses.replace(config, content="mse", discriminator=discriminator)
+    return replace(config, content="mse", discriminator=discriminator)

@@ -91,7 +91,7 @@ def parse_provenance(text: str) -> dict[str, Any] | None:
     return facts if "Output" in facts and "Model" in facts else None
 
 
-def read_json(path: str | Path) -> dict[str, Any] | None:
+def facts_in_json(path: str | Path) -> dict[str, Any] | None:
     """The facts in a JSON file; None where it holds none. Raises `VolumeError` where it cannot be read."""
     path = Path(path)
     try:

@@ -38,12 +38,16 @@ def evaluate(job: EvaluateJob, report: Report, cancelled: Callable[[], bool] = l
 
     A scan that fails is listed, and the others are scored. `exit_code` is that of the worst failure; a scan that is not fit to be
     truth is no failure. Raises the error of the last scan where none could be scored.
+
+    >>> evaluate(EvaluateJob("t1-x2", "no such folder", "out"), print)
+    Traceback (most recent call last):
+    SRGAN3DLib.contract.errors.VolumeError: no such folder: no such folder or file
     """
     out = Path(job.out)
     folder, target = (out.parent, out) if out.suffix == ".json" else (out, out / "report.json")
-    make_folder(folder)
     resolver = SuperResolver.load(job.model, job.device, job.precision, job.memory_limit)
     scans = find_scans(job.data, job.series)
+    make_folder(folder)
     rows: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     names, errors = picture_names([scan.name for scan in scans]), list[SRGAN3DError]()

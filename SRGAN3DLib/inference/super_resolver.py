@@ -14,7 +14,7 @@ import numpy as np
 from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.errors import DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
-from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
+from SRGAN3DLib.contract.job_values import check_flips, parse_bytes, place_factors
 from SRGAN3DLib.contract.limits import outside_spacing
 from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice
@@ -75,7 +75,13 @@ class _Scan:
 
 
 class SuperResolver:
-    """`SuperResolver.load("t1-x2")(volume).volume`; stays ready between calls."""
+    """A network, ready for one scan after the other.
+
+    >>> volume = Volume.from_array(np.ones((8, 10, 12)), np.eye(4))
+    >>> sr = SuperResolver.load("t1-x2", device="cpu")(volume).volume
+    >>> sr.array.shape, sr.geometry.spacing_ijk_mm
+    ((16, 20, 24), (0.5, 0.5, 0.5))
+    """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto", memory_limit: int | str | None = None):
         self.checkpoint, self.header = checkpoint, checkpoint.header
@@ -125,10 +131,8 @@ class SuperResolver:
         noise: str = "auto",
         detail: bool = False,
     ) -> Result:
-        """Super-resolve one scan. `blur`, `noise`, `roi_ijk` (a region has the values of the whole result), `factors_ijk`,
-        `back_projection`, `flips` and `allow_negative` are those of `jobs.SuperResolveJob`. With `spacing_ijk_mm` the result is
-        resampled to that spacing, as nearly as the same box allows. With `detail` there is a second volume of that name: what the
-        scan did not determine, `inferred_detail`.
+        """Super-resolve one scan. The options are those of `jobs.SuperResolveJob`; a region (`roi_ijk`) has the values of the whole
+        result. With `detail` there is a second volume of that name: what the scan did not determine, `inferred_detail`.
 
         Raises `VolumeError`, `JobError`, `ResourceError` (names the least memory that would do), `Cancelled`.
         """
@@ -137,18 +141,15 @@ class SuperResolver:
         told = self._blur_choice(scan, blur)
         seen_noise = NoiseChoice.make(scan.array, scan.order, scan.spacing_kji_mm, self.header.generator.noise_aware, noise)
         warnings = [*volume.notes, *self._misfits(volume), *told.warnings, *seen_noise.warnings]
-        for event in (*(Log(line) for line in log), *(Log(line, "warning") for line in warnings)):
+        for event in (*map(Log, log), *(Log(line, "warning") for line in warnings)):
             on_progress(event)
         file_box = region_box(roi_ijk, volume.geometry.shape_kji)
         box = scan.order.box(file_box, volume.geometry.shape_kji)
         scale = IntensityScale.fit(scan.array)
         operator, assumes = self._operator(scan, blur, told)
         check_detail(operator, assumes) if detail else None
-        asked = self.header.back_projection if back_projection is None else back_projection
-        project = asked and operator is not None and max(self.factors) > 1
-        filtered = ResidualFilter.make(operator, told.info["source"] in KNOWN_BLUR, seen_noise.sigma) if operator and project else None
-        far = reach(operator, filtered) if operator and filtered else (0, 0, 0)
-        wide = grown(box, far, scan.array.shape)
+        filtered = self._residual_filter(operator, told, seen_noise.sigma, back_projection)
+        wide = grown(box, reach(operator, filtered) if operator and filtered else (0, 0, 0), scan.array.shape)
         conditions = Conditions(told.mtf, seen_noise.sigma)
         output, ran, fallbacks = self._network(scan, wide, conditions, scale, check_flips(flips), on_progress, cancelled)
         if operator and filtered:
@@ -159,26 +160,20 @@ class SuperResolver:
         agreement = self._consistency(scan, output, box, operator, scale.gain)
         geometry = volume.geometry.crop(file_box).refine(scan.order.inverse.per_axis(self.factors))
         sr = volume.with_array(np.ascontiguousarray(scan.order.inverse.apply(output)), geometry)
-        volumes = {"sr": sr} | _inferred(sr, operator if detail else None, scan.order)
-        if spacing_ijk_mm is not None:
-            volumes = {name: _resampled(one, spacing_ijk_mm) for name, one in volumes.items()}
-            sr = volumes["sr"]
+        volumes = _volumes(sr, operator if detail else None, scan.order, spacing_ijk_mm)
         info = {
             **self._account(scan, blur, noise, flips, roi_ijk),
+            **_grid_account(volumes["sr"], output, spacing_ijk_mm),
             "blur": told.info,
             "noise": seen_noise.info,
             "intensity": {"offset": scale.offset, "gain": scale.gain},
-            "consistency": agreement | {"assumes": assumes, "back_projection": project, "damping": filtered.damping if filtered else None},
+            "consistency": agreement | {"assumes": assumes} | _filter_account(filtered),
             "artefacts": artefact_indices(scan.array[slices(box)], output, self.factors, scale.gain),
             "voxels_raised_to_zero": raised,
-            "shape_kji": list(sr.array.shape),
-            "spacing_ijk_mm": list(sr.geometry.spacing_ijk_mm),
-            "resampled_from_kji": list(output.shape) if spacing_ijk_mm is not None else None,
             "tiles": dataclasses.asdict(ran),
             "fallbacks": [*ran.out_of_memory, *fallbacks],
             "warnings": warnings,
             "seconds": round(time.monotonic() - started, 3),
-            "version": __version__,
         }
         return Result(volumes, info)
 
@@ -222,6 +217,15 @@ class SuperResolver:
             return Degradation(self.factors, (AxisBlur("gaussian", width),) * 3), f"slices {width:.2f} of their spacing thick, as fitted"
         blurs, assumes = assumed(blur, told.info["mtf_kji"], told.info["source"])
         return (Degradation(self.factors, scan.order.per_axis(blurs)) if blurs is not None else None), assumes
+
+    def _residual_filter(
+        self, operator: Degradation | None, told: BlurChoice, noise: float | None, asked: bool | None
+    ) -> ResidualFilter | None:
+        """How the result is made to agree with the scan; None where it is not: nobody asked, or the degradation is not known."""
+        wanted = self.header.back_projection if asked is None else asked
+        if operator is None or not wanted or max(self.factors) == 1:
+            return None
+        return ResidualFilter.make(operator, told.info["source"] in KNOWN_BLUR, noise)
 
     def _network(
         self, scan: _Scan, box: Box, told: Conditions, scale: IntensityScale, flips: int, on_progress: Report, cancelled: Callable[[], bool]
@@ -296,15 +300,36 @@ class SuperResolver:
             "directions_kji": list(direction_letters(scan.volume.geometry)),
             "flips": flips,
             "roi_ijk": [list(pair) for pair in roi_ijk] if roi_ijk is not None else None,
+            "version": __version__,
         }
 
 
-def _inferred(sr: Volume, operator: Degradation | None, order: AxisOrder) -> dict[str, Volume]:
-    """The volume `detail` on the grid of the result; none without an operator (along the network's axes)."""
-    if operator is None:
-        return {}
-    found = inferred_detail(order.apply(sr.array), operator)
-    return {"detail": replace(sr, array=order.inverse.apply(found), dtype="float32", scaling=UNSCALED, notes=())}
+def _filter_account(filtered: ResidualFilter | None) -> dict[str, Any]:
+    """The part of the info about the back-projection."""
+    return {"back_projection": filtered is not None, "damping": filtered.damping if filtered else None}
+
+
+def _grid_account(sr: Volume, output: np.ndarray, spacing_ijk_mm: tuple[float, float, float] | None) -> dict[str, Any]:
+    """The part of the info about the grid of the result, and that of the network's output where the result was resampled."""
+    return {
+        "shape_kji": list(sr.array.shape),
+        "spacing_ijk_mm": list(sr.geometry.spacing_ijk_mm),
+        "resampled_from_kji": list(output.shape) if spacing_ijk_mm is not None else None,
+    }
+
+
+def _volumes(
+    sr: Volume, operator: Degradation | None, order: AxisOrder, spacing_ijk_mm: tuple[float, float, float] | None
+) -> dict[str, Volume]:
+    """The volumes of a result by name: `sr`; with an `operator` (along the network's axes) also `detail`, on the same grid; both
+    resampled where another spacing is asked."""
+    volumes = {"sr": sr}
+    if operator is not None:
+        found = order.inverse.apply(inferred_detail(order.apply(sr.array), operator))
+        volumes["detail"] = replace(sr, array=found, dtype="float32", scaling=UNSCALED, notes=())
+    if spacing_ijk_mm is None:
+        return volumes
+    return {name: _resampled(one, spacing_ijk_mm) for name, one in volumes.items()}
 
 
 def _resampled(volume: Volume, spacing_ijk_mm: tuple[float, float, float]) -> Volume:

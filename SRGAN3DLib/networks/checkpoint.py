@@ -20,9 +20,10 @@ from SRGAN3DLib.contract.checkpoint_header import (
     read_layout,
     reading,
 )
-from SRGAN3DLib.contract.configs import GeneratorConfig, to_json
+from SRGAN3DLib.contract.configs import GeneratorConfig
 from SRGAN3DLib.contract.errors import CheckpointError
-from SRGAN3DLib.contract.jobs import check_alpha
+from SRGAN3DLib.contract.job_values import check_alpha
+from SRGAN3DLib.contract.strict_json import to_json
 from SRGAN3DLib.volumes.files import whole_file
 
 from .generator import Generator
@@ -33,7 +34,12 @@ _FLOATS = ("F32", "BF16", "F16", "F64")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A header and the generator's tensors; `path` and `sha256` where it came from a file."""
+    """A header and the generator's tensors; `path` and `sha256` where it came from a file.
+
+    >>> checkpoint = Checkpoint.load("t1-x2")
+    >>> checkpoint.header.generator.factors, checkpoint.header.task
+    ((2, 2, 2), 'super-resolution')
+    """
 
     header: CheckpointHeader
     tensors: dict[str, Tensor]

@@ -20,19 +20,11 @@ from typing import Any
 import numpy as np
 
 from SRGAN3DLib.contract.checkpoint_header import catalogue, file_hash, find_model, read_header
-from SRGAN3DLib.contract.configs import (
-    LARGEST_COUNT,
-    DegradationConfig,
-    Factors,
-    GeneratorConfig,
-    TrainConfig,
-    preset,
-    read_json,
-    read_train_config,
-)
+from SRGAN3DLib.contract.configs import LARGEST_COUNT, DegradationConfig, Factors, GeneratorConfig, TrainConfig, preset, read_train_config
 from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, JobError
 from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, FitJob
+from SRGAN3DLib.contract.strict_json import read_json
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.files import make_folder, write_text

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SRGAN3DLib.contract.configs import TrainConfig, read_train_config, to_json
+from SRGAN3DLib.contract.configs import TrainConfig, read_train_config
 from SRGAN3DLib.contract.errors import JobError
+from SRGAN3DLib.contract.strict_json import to_json
 
 from .log import read_log
 from .run_folder import CONFIG, METRICS, MODEL, STATE

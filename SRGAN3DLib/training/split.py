@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.configs import read_json
 from SRGAN3DLib.contract.errors import Cancelled, JobError, VolumeError
+from SRGAN3DLib.contract.strict_json import read_json
 from SRGAN3DLib.volumes.files import write_text
 from SRGAN3DLib.volumes.subjects import SOURCES
 

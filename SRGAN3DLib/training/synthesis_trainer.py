@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.configs import TrainConfig, to_json
+from SRGAN3DLib.contract.configs import TrainConfig
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.events import Log, Report
+from SRGAN3DLib.contract.strict_json import to_json
 
 from .losses import weighted_content_loss, weighted_gradient_difference_loss
 from .paired_dataset import PairedCase, PairedSet

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.configs import TrainConfig, to_json, train_config_text
+from SRGAN3DLib.contract.configs import TrainConfig, train_config_text
 from SRGAN3DLib.contract.errors import Cancelled, DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
+from SRGAN3DLib.contract.strict_json import to_json
 from SRGAN3DLib.evaluation.metrics import sharpness
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.inference.devices import choose
@@ -45,9 +46,10 @@ from .report import write_report
 from .resume import continued
 from .run_folder import CONFIG, STATE
 from .run_lock import RunLock, check_free
+from .schedule import rate_share
 from .validation import score, summary, super_resolve, unlikeness
 
-WARM_UP = 300
+PROTOCOL = "central box of {} voxels, gain over the best interpolation, dB"
 CITATION = "Sanchez I., Vilaplana V.: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440"
 
 
@@ -311,11 +313,8 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=self.dtype if low else torch.bfloat16, enabled=low)
 
     def _set_rates(self, adversarial: bool) -> None:
-        """Warm-up, then a cosine down to 1 % of the rate at each stage's end."""
         config = self.config
-        step, total = (self.step - config.steps, config.gan_steps) if adversarial else (self.step, config.steps)
-        warm = min(1.0, (step + 1) / min(WARM_UP, max(1, total // 10)))
-        shape = warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(1, total))))
+        shape = rate_share(self.step - config.steps, config.gan_steps) if adversarial else rate_share(self.step, config.steps)
         for group in self.g_optimiser.param_groups:
             group["lr"] = shape * (config.gan_learning_rate if adversarial else config.learning_rate)
         if self.d_optimiser is not None:
@@ -355,7 +354,7 @@ class Trainer:
             self.log.validation(row, *(shown or (None, None)))
         if gains:
             self.report(Log(f"step {self.step}: " + ", ".join(f"{kind} {value:+.2f} dB" for kind, value in gains.items())))
-        mean = float(np.mean(list(gains.values()))) if gains else math.inf
+        mean = float(np.mean([*gains.values()])) if gains else math.inf
         if self.step <= self.config.steps and mean >= self.best_gain:
             self.best_gain = mean if gains else -math.inf
             self.export("model.safetensors", row)
@@ -395,9 +394,7 @@ class Trainer:
                 | {"init": Path(config.init).name if config.init else None},
                 "torch": torch.__version__,
             },
-            metrics={"protocol": f"central box of {config.validation_box} voxels, gain over the best interpolation, dB", **metrics}
-            if metrics
-            else {},
+            metrics={"protocol": PROTOCOL.format(config.validation_box), **metrics} if metrics else {},
             citation=CITATION,
             created=datetime.date.today().isoformat(),
         )

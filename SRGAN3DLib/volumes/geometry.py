@@ -28,6 +28,11 @@ class Geometry:
     Oblique, sheared and left-handed matrices are all fine. Raises `VolumeError` that names the value if the matrix is not
     finite, not affine, singular, or has a zero column (zero spacing), or if the shape is not three positive numbers.
     Equal means the same numbers exactly; `box_distance_mm` says how far two grids lie apart.
+
+    >>> thick = Geometry((10, 64, 64), np.diag([1.0, 1.0, 4.0, 1.0]))
+    >>> fine = thick.refine((4, 1, 1))
+    >>> fine.shape_kji, fine.spacing_ijk_mm, fine.ijk_to_ras[:3, 3].tolist()
+    ((40, 64, 64), (1.0, 1.0, 1.0), [0.0, 0.0, -1.5])
     """
 
     shape_kji: tuple[int, int, int]

@@ -20,7 +20,8 @@ from grids import FINE, LEFT_HANDED, OBLIQUE, SHEARED
 
 from SRGAN3DLib.app.cli import main
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json, training_preset
+from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, training_preset
+from SRGAN3DLib.contract.strict_json import to_json
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.generator import Generator
 from SRGAN3DLib.volumes.volume import Volume

@@ -12,15 +12,14 @@ from SRGAN3DLib.contract.configs import (
     DegradationConfig,
     GeneratorConfig,
     TrainConfig,
-    from_json,
     preset,
     read_train_config,
-    to_json,
     train_config_text,
     training_preset,
 )
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.contract.events import Done, Failed, Log, Progress, from_line, one_line, to_line
+from SRGAN3DLib.contract.job_values import parse_bytes, parse_factors
 from SRGAN3DLib.contract.jobs import (
     BlendJob,
     DemoJob,
@@ -32,9 +31,8 @@ from SRGAN3DLib.contract.jobs import (
     TrainJob,
     job_from_json,
     job_to_json,
-    parse_bytes,
-    parse_factors,
 )
+from SRGAN3DLib.contract.strict_json import from_json, to_json
 
 JOBS: tuple[Job, ...] = (
     SuperResolveJob("a", "b", memory_limit="4G", roi_ijk=((0, 4), (1, 5), (2, 6))),

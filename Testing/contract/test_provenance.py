@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from SRGAN3DLib.contract.errors import VolumeError
-from SRGAN3DLib.contract.provenance import json_beside, parse_provenance, provenance_facts, read_json
+from SRGAN3DLib.contract.provenance import facts_in_json, json_beside, parse_provenance, provenance_facts
 
 INFO = {
     "input": "/data/ann lee/My Scans/a.nii.gz", "output": "out/b.nrrd", "outputs": {"sr": "out/b.nrrd", "detail": "d.nii.gz"},
@@ -51,6 +51,6 @@ def test_a_foreign_json_is_told(tmp_path: Path) -> None:
         assert parse_provenance(text) is None
     path = tmp_path / "x.json"
     path.write_text(json.dumps(provenance_facts(INFO)))
-    assert read_json(path) == parse_provenance(path.read_text()) is not None
+    assert facts_in_json(path) == parse_provenance(path.read_text()) is not None
     with pytest.raises(VolumeError, match=r"absent\.json: cannot be read"):
-        read_json(tmp_path / "absent.json")
+        facts_in_json(tmp_path / "absent.json")

@@ -19,8 +19,9 @@ import torch
 from grids import FINE
 from torch import distributed, nn
 
-from SRGAN3DLib.contract.configs import DegradationConfig, DiscriminatorConfig, GeneratorConfig, TrainConfig, to_json
+from SRGAN3DLib.contract.configs import DegradationConfig, DiscriminatorConfig, GeneratorConfig, TrainConfig
 from SRGAN3DLib.contract.errors import JobError, ResourceError
+from SRGAN3DLib.contract.strict_json import to_json
 from SRGAN3DLib.training.rank_norm import RankBatchNorm3d, over_ranks
 from SRGAN3DLib.training.ranks import Ranks
 from SRGAN3DLib.training.trainer import Trainer

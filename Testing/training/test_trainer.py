@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from grids import FINE, OBLIQUE
+from grids import FINE
 
 from SRGAN3DLib.contract.checkpoint_header import read_layout
 from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, training_preset
@@ -393,15 +393,3 @@ def test_a_scan_that_vanished_is_named_before_a_step(data: Path, tmp_path: Path)
     (data / "two_T1w.nrrd").unlink()
     with pytest.raises(VolumeError, match=r"two_T1w\.nrrd .* is gone since the run began .*split\.json"):
         Trainer(config(data, tmp_path / "run", steps=1, gan_steps=0))
-
-
-def test_a_slice_model_learns_from_the_true_axes_of_thick_slices(tmp_path: Path, small_head: np.ndarray) -> None:
-    """K is 2.3 mm: J and I, 1.1 and 0.9 mm, become slices four times as thick, and one of them is judged."""
-    for name in ("a", "b"):
-        Volume.from_array(small_head, OBLIQUE).write(tmp_path / f"{name}.nii.gz")
-    generator = GeneratorConfig((4, 1, 1), features=4, blocks=1, norm="none", upsampling="subpixel", interpolation_residual=True)
-    sizes = {"steps": 1, "gan_steps": 0, "patch": 6, "validate_every": 1, "validation_share": 0.5}
-    Trainer(config(tmp_path, tmp_path / "run", generator=generator, **sizes)).fit()
-    header = Checkpoint.load(tmp_path / "run" / "model.safetensors").header
-    assert header.spacing_range_mm == pytest.approx((0.9, 4.4)) and len(header.training_data) == 1
-    assert "gain_box" in json.loads((tmp_path / "run" / "validation.jsonl").read_text())
