@@ -224,7 +224,7 @@ class SRGAN3DTest(ScriptedLoadableModuleTest):
         from SRGAN3DSlicer import install, preferences
 
         from SRGAN3DLib.contract.checkpoint_header import catalogue
-        from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
+        from SRGAN3DLib.contract.job_values import DEFAULT_MODEL
 
         if not (catalogue() and (install.state().ready or preferences.foreign_python())):
             self.delayDisplay(f"Not computed: models {list(catalogue())}, {install.state().text}")

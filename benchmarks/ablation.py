@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from SRGAN3DLib.contract.configs import TrainConfig, training_preset
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.training.log import read_log

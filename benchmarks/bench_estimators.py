@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from SRGAN3DLib import SuperResolver, Volume
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.physics.degradations import Degradation
 from SRGAN3DLib.physics.intensity import IntensityScale

@@ -31,7 +31,7 @@ def run_one(preset_name: str, shape_kji: tuple[int, ...], limit: str, out: Path)
     import torch
 
     from SRGAN3DLib.contract.configs import preset
-    from SRGAN3DLib.contract.jobs import parse_bytes
+    from SRGAN3DLib.contract.job_values import parse_bytes
     from SRGAN3DLib.inference import memory, tiling
     from SRGAN3DLib.networks.compiled import CompiledGenerator
     from SRGAN3DLib.networks.generator import Conditions, Generator

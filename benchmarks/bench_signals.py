@@ -2,9 +2,9 @@
 
     python benchmarks/bench_signals.py --count 50
 
-A half file is one under its final name that cannot be read as a whole. After SIGINT and SIGTERM no temporary file may be left, the
-exit code must be 130 (or 0, where the work had ended before; or the signal's own, where Python had not yet started), and stderr must hold no traceback. Prints one line for each signal and
-exits with 1 if anything was wrong. POSIX only.
+A half file is one under its final name that cannot be read as a whole. After SIGINT and SIGTERM no temporary file may be left and
+stderr must hold no traceback. The exit code must be 130; or 0, where the work had ended before; or the signal's own, where Python had
+not yet started. Prints one line for each signal, and exits with 1 if anything was wrong. POSIX only.
 """
 
 from __future__ import annotations

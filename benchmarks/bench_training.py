@@ -28,7 +28,7 @@ from plain_network import as_written
 
 from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.configs import PRESETS, TrainConfig, training_preset
-from SRGAN3DLib.contract.jobs import parse_factors
+from SRGAN3DLib.contract.job_values import parse_factors
 from SRGAN3DLib.training.datasets import TrainingSet
 from SRGAN3DLib.training.trainer import Trainer
 from SRGAN3DLib.volumes.volume import Volume

@@ -24,7 +24,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 
 from SRGAN3DLib.contract.configs import Factors
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 from SRGAN3DLib.physics.blur_estimator import LEAST_VOXELS, RANGE, SLOPE, WEIGHTS, answers, combine, features_of, inputs, standardised
 from SRGAN3DLib.physics.degradations import FWHM_PER_SIGMA, AxisBlur, Degradation, sample
 from SRGAN3DLib.physics.intensity import IntensityScale

@@ -6,7 +6,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.errors import SRGAN3DError
-from SRGAN3DLib.contract.jobs import parse_bytes
+from SRGAN3DLib.contract.job_values import parse_bytes
 
 from . import bug_report, choices, forecast, mrml, scan_look, texts
 from .slots import scroll_to

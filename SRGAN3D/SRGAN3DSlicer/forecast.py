@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.jobs import parse_bytes
+from SRGAN3DLib.contract.job_values import parse_bytes
 from SRGAN3DLib.contract.limits import FEWEST_VOXELS, outside_spacing
 
 from .placement import too_fine

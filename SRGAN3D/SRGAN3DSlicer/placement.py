@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import place_factors
+from SRGAN3DLib.contract.job_values import place_factors
 
 TOO_FINE = 0.7  # of the spacing within the slices: thinner slices than this add voxels and no detail
 Factors = tuple[int, int, int]

@@ -13,7 +13,7 @@ import numpy as np
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
+from SRGAN3DLib.contract.job_values import DEFAULT_MODEL
 from SRGAN3DLib.contract.result_info import noise_in_words
 
 from . import mrml

@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
+from SRGAN3DLib.contract.job_values import DEFAULT_MODEL
 from SRGAN3DLib.contract.model_choice import choose_model, resampled_shape, wanted_spacing
 
 from .placement import Factors, placed_factors, thins_slices, too_fine

@@ -4,7 +4,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from SRGAN3DLib.contract.jobs import FLIPS
+from SRGAN3DLib.contract.job_values import FLIPS
 
 from . import compare, forecast, mrml
 from .preferences import Measured

@@ -13,6 +13,7 @@ from SRGAN3DLib.contract.checkpoint_header import catalogue, file_hash, find_mod
 from SRGAN3DLib.contract.configs import to_json
 from SRGAN3DLib.contract.errors import Cancelled, JobError, ResourceError, SRGAN3DError, typed_error
 from SRGAN3DLib.contract.events import Failed, IsCancelled, Log, Progress, Report
+from SRGAN3DLib.contract.job_values import place_factors, split_models
 from SRGAN3DLib.contract.jobs import (
     BlendJob,
     CheckJob,
@@ -24,8 +25,6 @@ from SRGAN3DLib.contract.jobs import (
     SuperResolveJob,
     SynthesizeJob,
     TrainJob,
-    place_factors,
-    split_models,
 )
 from SRGAN3DLib.contract.limits import LEAST_ADDRESS_SPACE
 from SRGAN3DLib.contract.model_choice import AUTO, wanted_spacing
@@ -52,7 +51,10 @@ def load_resolver(job: SuperResolveJob) -> Any:
 
 
 def check_job(job: Job) -> None:
-    """Refuse now what the system and the job's models alone can tell. Reads headers only and loads no library. Raises `CheckpointError`, `JobError`."""
+    """Refuse now what the system and the job's models alone can tell. Reads headers only and loads no library.
+
+    Raises `CheckpointError`, `JobError`, `ResourceError`.
+    """
     if not isinstance(job, ModelsJob):
         check_address_space()
     headers = [read_header(find_model(name)) for name in _models_of(job)]

@@ -8,20 +8,8 @@ from typing import Any, TypeVar
 
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import (
-    DEFAULT_MODEL,
-    DEGRADATIONS,
-    FLIPS,
-    OUTPUT_TYPES,
-    PRECISIONS,
-    BlendJob,
-    CheckJob,
-    DemoJob,
-    EvaluateJob,
-    ModelsJob,
-    SuperResolveJob,
-    parse_factors,
-)
+from SRGAN3DLib.contract.job_values import DEFAULT_MODEL, DEGRADATIONS, FLIPS, OUTPUT_TYPES, PRECISIONS, parse_factors
+from SRGAN3DLib.contract.jobs import BlendJob, CheckJob, DemoJob, EvaluateJob, ModelsJob, SuperResolveJob
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.synthesis import TASKS
 

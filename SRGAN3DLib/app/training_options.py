@@ -12,7 +12,8 @@ from typing import Any
 
 from SRGAN3DLib.contract.configs import PRESETS, TrainConfig, read_train_config, training_preset
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import DEGRADATIONS, PRECISIONS, FitJob, TrainJob, parse_factors
+from SRGAN3DLib.contract.job_values import DEGRADATIONS, PRECISIONS, parse_factors
+from SRGAN3DLib.contract.jobs import FitJob, TrainJob
 
 from .options import add_compute, add_series, makes
 from .synthesis_options import add_synthesis, data_named, synthesis_run

@@ -25,7 +25,8 @@ from SRGAN3DLib.contract.checkpoint_header import file_hash, find_model
 from SRGAN3DLib.contract.configs import from_json
 from SRGAN3DLib.contract.errors import CANCELLED, Cancelled, JobError, ResourceError
 from SRGAN3DLib.contract.events import Event, Failed, IsCancelled, Log, Progress, json_line, one_line, to_line
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, CheckJob, Precision, SuperResolveJob, SynthesizeJob, split_models
+from SRGAN3DLib.contract.job_values import DEFAULT_MODEL, Precision, split_models
+from SRGAN3DLib.contract.jobs import CheckJob, SuperResolveJob, SynthesizeJob
 from SRGAN3DLib.contract.model_choice import AUTO
 from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
 from SRGAN3DLib.inference import memory

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 from SRGAN3DLib.physics.blur_estimator import LARGEST_SPREAD, BlurEstimate, estimate_blur
 from SRGAN3DLib.physics.degradations import AxisBlur
 from SRGAN3DLib.volumes.axis_order import AxisOrder

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.jobs import parse_noise
+from SRGAN3DLib.contract.job_values import parse_noise
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.noise_estimator import estimate_noise
 from SRGAN3DLib.volumes.axis_order import AxisOrder

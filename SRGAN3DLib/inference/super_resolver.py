@@ -14,7 +14,7 @@ import numpy as np
 from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.errors import DeviceError, JobError, ResourceError
 from SRGAN3DLib.contract.events import Log, Progress, Report
-from SRGAN3DLib.contract.jobs import check_flips, parse_bytes, place_factors
+from SRGAN3DLib.contract.job_values import check_flips, parse_bytes, place_factors
 from SRGAN3DLib.contract.limits import outside_spacing
 from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice

@@ -21,7 +21,7 @@ from SRGAN3DLib import __version__
 from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import CheckpointError, DeviceError, JobError, ResourceError, VolumeError
 from SRGAN3DLib.contract.events import Log, Progress, Report
-from SRGAN3DLib.contract.jobs import check_flips, parse_bytes
+from SRGAN3DLib.contract.job_values import check_flips, parse_bytes
 from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING, OutputImage
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator

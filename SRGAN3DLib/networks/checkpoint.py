@@ -22,7 +22,7 @@ from SRGAN3DLib.contract.checkpoint_header import (
 )
 from SRGAN3DLib.contract.configs import GeneratorConfig, to_json
 from SRGAN3DLib.contract.errors import CheckpointError
-from SRGAN3DLib.contract.jobs import check_alpha
+from SRGAN3DLib.contract.job_values import check_alpha
 from SRGAN3DLib.volumes.files import whole_file
 
 from .generator import Generator

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 
 from .degradations import FWHM_PER_SIGMA, AxisBlur, Degradation
 from .residual_filter import ResidualFilter

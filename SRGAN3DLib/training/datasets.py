@@ -18,7 +18,7 @@ import numpy as np
 
 from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, TrainConfig
 from SRGAN3DLib.contract.errors import ResourceError, SRGAN3DError, VolumeError
-from SRGAN3DLib.contract.jobs import DEGRADATIONS
+from SRGAN3DLib.contract.job_values import DEGRADATIONS
 from SRGAN3DLib.evaluation.scoring import Case
 from SRGAN3DLib.inference.memory import available_bytes, megabytes
 from SRGAN3DLib.physics.degradations import AxisBlur, Draw, sample

@@ -32,7 +32,8 @@ from SRGAN3DLib.contract.configs import (
 )
 from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, JobError
 from SRGAN3DLib.contract.events import Log, Report
-from SRGAN3DLib.contract.jobs import DEFAULT_MODEL, FitJob
+from SRGAN3DLib.contract.job_values import DEFAULT_MODEL
+from SRGAN3DLib.contract.jobs import FitJob
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.volumes.axis_order import AxisOrder
 from SRGAN3DLib.volumes.files import make_folder, write_text

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from SRGAN3DLib.contract.errors import JobError, ResourceError, VolumeError
-from SRGAN3DLib.contract.jobs import NUMBER_TYPES, OUTPUT_TYPES
+from SRGAN3DLib.contract.job_values import NUMBER_TYPES, OUTPUT_TYPES
 
 from .deflate import Source
 from .geometry import slabs

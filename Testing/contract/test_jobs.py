@@ -21,6 +21,7 @@ from SRGAN3DLib.contract.configs import (
 )
 from SRGAN3DLib.contract.errors import JobError, VolumeError
 from SRGAN3DLib.contract.events import Done, Failed, Log, Progress, from_line, one_line, to_line
+from SRGAN3DLib.contract.job_values import parse_bytes, parse_factors
 from SRGAN3DLib.contract.jobs import (
     BlendJob,
     DemoJob,
@@ -32,8 +33,6 @@ from SRGAN3DLib.contract.jobs import (
     TrainJob,
     job_from_json,
     job_to_json,
-    parse_bytes,
-    parse_factors,
 )
 
 JOBS: tuple[Job, ...] = (

@@ -8,7 +8,7 @@ import pytest
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.configs import preset
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import place_factors
+from SRGAN3DLib.contract.job_values import place_factors
 from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.generator import Generator

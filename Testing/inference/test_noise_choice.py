@@ -9,7 +9,8 @@ from grids import OBLIQUE
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.configs import preset
 from SRGAN3DLib.contract.errors import JobError
-from SRGAN3DLib.contract.jobs import SuperResolveJob, parse_noise
+from SRGAN3DLib.contract.job_values import parse_noise
+from SRGAN3DLib.contract.jobs import SuperResolveJob
 from SRGAN3DLib.contract.result_info import noise_in_words
 from SRGAN3DLib.inference import noise_choice
 from SRGAN3DLib.inference.noise_choice import NoiseChoice

@@ -170,7 +170,9 @@ def test_a_true_axis_is_laid_onto_the_enlarged_one() -> None:
 
 def test_a_scan_that_is_no_truth() -> None:
     thick, thin = Volume.from_array(scan(), OBLIQUE), Volume.from_array(scan(), FINE)
-    with pytest.raises(VolumeError, match=r"x\.nii: ground truth along J, I only \(spacing 2\.3 x 1\.1 x 0\.9 mm.*3 such axes must be there"):
+    with pytest.raises(
+        VolumeError, match=r"x\.nii: ground truth along J, I only \(spacing 2\.3 x 1\.1 x 0\.9 mm.*3 such axes must be there"
+    ):
         in_truth_order(Scan(Path("x.nii"), "x", "x"), thick, (2, 2, 2))
     with pytest.raises(VolumeError, match=r"along no axis only \(its table\); 1 such axis must be there"):
         in_truth_order(Scan(Path("x.nii"), "x", "x", truth_kji=()), thin, (1, 1, 2))

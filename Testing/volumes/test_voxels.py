@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from SRGAN3DLib.contract.errors import JobError, VolumeError
-from SRGAN3DLib.contract.jobs import NUMBER_TYPES
+from SRGAN3DLib.contract.job_values import NUMBER_TYPES
 from SRGAN3DLib.volumes.volume import Volume
 from SRGAN3DLib.volumes.voxels import INTEGERS, UNSCALED, choose_type, encode, outside
 
