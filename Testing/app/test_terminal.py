@@ -109,3 +109,10 @@ def test_a_wrong_model_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
 def test_a_batch_ends_with_the_code_of_its_worst_failure(codes: tuple[int, ...], worst: int) -> None:
     assert worst_code({"failed": [{"exit_code": code} for code in codes]}) == worst
     assert worst_code(json.loads('{"failed": ["a line of a report"], "exit_code": 5}')) == 5
+
+
+@pytest.mark.parametrize("megabytes", [90, 300, 900])
+def test_an_address_space_that_is_too_small(megabytes: int, tmp_path: Path) -> None:
+    """Below it OpenBLAS and glibc end the process with codes of their own."""
+    done = run(shell=f"ulimit -v {megabytes * 1024}; srgan3d super-resolve {tmp_path}/in.nii {tmp_path}/out.nii")
+    assert done.returncode == 5 and done.stderr.count(b"\n") == 1 and b"ulimit -v" in done.stderr, done.stderr
