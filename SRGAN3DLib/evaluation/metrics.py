@@ -50,8 +50,9 @@ def all_metrics(hr: np.ndarray, sr: np.ndarray, mask: np.ndarray, data_range: fl
 def phase_pattern(hr: np.ndarray, sr: np.ndarray, mask: np.ndarray, data_range: float, factors: tuple[int, int, int]) -> float:
     """The lattice that an upsampling network leaves: how far the voxels of a coarse cell differ, on the mean over flat tissue.
 
-    Standard deviation, over the positions in a cell, of the mean of `sr` at that position, as a share of the data range. Flat tissue: the
-    cells within the mask, brighter than half of the truth's P99, whose truth varies least (the flattest fifth of them).
+    Standard deviation, over the positions in a cell, of the mean of `sr` - `hr` at that position, as a share of the data range: the truth's
+    own anatomy does not count. Flat tissue: the cells within the mask, brighter than half of the truth's P99, whose truth varies least
+    (the flattest fifth of them).
     """
     shape = [n // f for n, f in zip(hr.shape, factors, strict=True)]
 
@@ -66,7 +67,8 @@ def phase_pattern(hr: np.ndarray, sr: np.ndarray, mask: np.ndarray, data_range: 
         return 0.0
     varied = truth[tissue].std(axis=1)
     flat = varied <= np.quantile(varied, 0.2)
-    return float(cells(sr)[tissue][flat].mean(axis=0, dtype=np.float64).std() / data_range)
+    means = [cells(array)[tissue][flat].mean(axis=0, dtype=np.float64) for array in (sr, hr)]
+    return float((means[0] - means[1]).std() / data_range)
 
 
 def sharpness(array: np.ndarray, mask: np.ndarray, data_range: float) -> dict[str, float]:
