@@ -23,6 +23,7 @@ from SRGAN3DLib.volumes.pairs import Pair, find_pairs
 from .datasets import ALL, TrainingSet
 from .laid_pair import LaidPair, lay_pair
 from .pair_checks import PairCheck, check_pair
+from .pair_report import overlay
 from .split import NAME as SPLIT
 from .split import Member, Split
 
@@ -65,6 +66,7 @@ class PairedSet(TrainingSet):
         self.config, self.synthesis = config, config.synthesis
         self.pairs: list[LaidPair] = []
         self.checks: list[PairCheck] = []
+        self.overlays: dict[str, np.ndarray] = {}  # of every pair that could be laid on one grid, by subject
         self.skipped = []
         self.cases: list[Any] = []
         names, column = tuple(image.name for image in self.synthesis.inputs), target_column(config)
@@ -99,6 +101,7 @@ class PairedSet(TrainingSet):
         laid = lay_pair(pair, self.synthesis, self.config.generator.factors)
         check = check_pair(laid)
         self.checks.append(check)
+        self.overlays[pair.subject] = overlay(laid)
         if check.fault:
             raise VolumeError(f"{pair.target}: subject {pair.subject}: {check.fault}")
         return laid

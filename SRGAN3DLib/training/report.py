@@ -118,7 +118,7 @@ def _curves(path: Path, config: TrainConfig, steps: list[dict[str, Any]], valida
         for kind, colour in zip(kinds, itertools.cycle(COLOURS)):
             ax.plot([r["step"] for r in validations], [r.get(f"gain_{kind}") for r in validations], ".-", label=kind, color=colour)
         ax.axhline(0, color="grey", linewidth=0.8)
-        ax.set_title("gain over the best interpolation, dB", fontsize=10)
+        ax.set_title(f"gain over the best {'mapping (MAE)' if config.synthesis else 'interpolation'}, dB", fontsize=10)
         ax.legend(fontsize=8)
     if panels > 1 + bool(kinds):
         _lines(next(axes), [r for r in steps if "d_real" in r], {"d_real": "D(real)", "d_fake": "D(fake)"}, log=False)
@@ -171,7 +171,10 @@ def _table(config: TrainConfig, validations: list[dict[str, Any]]) -> list[str]:
             psnr = f"{row[f'psnr_{kind}']:.2f}" if f"psnr_{kind}" in row else ""
             figures = f"{row.get(f'gain_{kind}', float('nan')):+.2f} | {worst:+.2f} | {psnr} | {' | '.join(rest)}"
             lines.append(f"| {title} | {row['step']} | {kind} | {figures} |")
-    note = f"Central box of {config.validation_box} voxels of every scan; gain over the best of linear, cubic B-spline and Lanczos-3."
+    over = "the best of linear, cubic B-spline and Lanczos-3"
+    if config.synthesis:
+        over = "the best mapping of one input's intensity, by the MAE inside the mask; the pairs are in [pairs.md](pairs.md)"
+    note = f"Central box of {config.validation_box} voxels of every scan; gain over {over}."
     return [*lines, "", note + " The step was chosen on these scans, so the figures are slightly too good.", ""]
 
 

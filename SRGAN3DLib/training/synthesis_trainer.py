@@ -24,6 +24,8 @@ from SRGAN3DLib.contract.events import Log, Report
 from SRGAN3DLib.contract.strict_json import to_json
 
 from .losses import weighted_content_loss, weighted_gradient_difference_loss
+from .pair_report import NAME as PAIRS
+from .pair_report import write_pair_report
 from .paired_dataset import PairedCase, PairedSet
 from .trainer import Trainer
 
@@ -61,6 +63,8 @@ class SynthesisTrainer(Trainer):
                     f"{check.information:.3f} nats" + (f"; left out: {check.fault}" if check.fault else "")
                 )
             )
+        if self.ranks.first and not (self.run / PAIRS).exists():  # a run that goes on does not read again what was left out
+            write_pair_report(self.run, self.data.checks, self.data.overlays, self.data.skipped)
         self._weight, self._inputs = torch.empty(0), torch.empty(0)
 
     def _make_networks(self) -> None:

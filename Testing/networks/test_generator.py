@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, DiscriminatorConfig, Factors, GeneratorConfig, preset
+from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.networks.discriminator import Discriminator
-from SRGAN3DLib.networks.generator import NOISE_UNIT, STAGES, Conditions, Generator, replicate, shuffle, trilinear, with_conditions
+from SRGAN3DLib.networks.generator import NOISE_UNIT, STAGES, Conditions, Generator, cells, replicate, shuffle, trilinear, with_conditions
 from SRGAN3DLib.training.losses import adversarial_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -284,3 +285,18 @@ def test_a_sigmoid_output_lets_the_gradient_vanish() -> None:
     undecided = gradient_at_the_fake("sigmoid", 0) / gradient_at_the_fake("linear", 0)
     assert undecided == pytest.approx(0.25 / 2, rel=0.3)  # 2 (1/2) (1/4) against 2: while it is unsure, both teach
     assert 0 <= Discriminator(DiscriminatorConfig(output="sigmoid", features=2, dense=4)).eval()(torch.randn(1, 1, 8, 8, 8)).item() <= 1
+
+
+def test_cells_undo_the_shuffle_and_run_as_the_same_network() -> None:
+    """The voxels of a cell as channels: nothing is lost, and `on_cells` is the network that takes them."""
+
+    x = torch.randn(2, 3, 4, 8, 6)
+    assert cells(x, (2, 4, 3)).shape == (2, 3 * 24, 2, 2, 2) and torch.equal(shuffle(cells(x, (2, 4, 3)), (2, 4, 3)), x)
+    config = GeneratorConfig((2, 1, 1), features=4, blocks=1, upsampling="subpixel", input_channels=3, coarse=(1, 4, 2))
+    network = Generator(config).eval()
+    assert config.stages == ((2, 2, 2), (1, 2, 1)) and config.channels == 24
+    with torch.no_grad():
+        assert network(x).shape == (2, 1, 8, 8, 6)
+        assert torch.allclose(network.on_cells()(cells(x, (1, 4, 2))), network(x), atol=1e-6)
+    with pytest.raises(JobError, match="coarse"):
+        GeneratorConfig(coarse=(2, 2, 2), interpolation_residual=True)

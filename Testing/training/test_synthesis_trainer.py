@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from grids import FINE
+from PIL import Image
 
 from SRGAN3DLib.contract.configs import DiscriminatorConfig, GeneratorConfig, TrainConfig, read_train_config
 from SRGAN3DLib.contract.errors import Cancelled, JobError, VolumeError
@@ -166,6 +167,11 @@ def test_a_misregistered_pair_is_listed_and_left_out(pairs: Path, small_head: np
     Volume.from_array(hu_of(small_head), moved).write(tmp_path / "b_CT.nii.gz")
     data = PairedSet(config(pairs, tmp_path / "run", validation_share=0.0))
     assert [laid.pair.subject for laid in data.pairs] == ["a", "c"]
+    SynthesisTrainer(config(pairs, tmp_path / "run", validation_share=0.0))
+    listed = (tmp_path / "run" / "pairs.md").read_text()
+    assert listed.count("| used |") == 2 and "| left out: misregistered" in listed
+    with Image.open(tmp_path / "run" / "pairs" / "b.png") as picture:
+        assert picture.height == 240 and picture.mode == "RGB"
     (path, reason), = data.skipped  # fmt: skip
     assert path.name == "b_CT.nii.gz" and "misregistered: mutual information rises" in reason and "mm along I" in reason
 
