@@ -22,7 +22,7 @@ from SRGAN3DLib.contract.model_choice import AUTO, choose_model, wanted_spacing
 
 from . import mrml, results
 from .placement import placed_factors
-from .runs import SuperResolveRun, Task
+from .runs import CheckRun, Run, SuperResolveRun, Task
 from .worker_client import WorkerClient
 from .worker_process import WorkerProcess, find_python, is_foreign
 
@@ -39,7 +39,7 @@ class Logic:
 
     def __init__(self, make_process: Callable[[], Any] | None = None, timer: Any = None):
         self.client = shared_client() if make_process is None else WorkerClient(make_process)
-        self.runs: list[SuperResolveRun] = []
+        self.runs: list[Run] = []
         self.folders: list[Path] = []  # of runs that have ended, to be removed
         self.timer = timer
         self.observed: list[tuple[Any, int]] = []
@@ -55,12 +55,7 @@ class Logic:
         run = self.superResolveAsync(inputVolume, outputVolume, model, onProgress=onProgress, **options)
         if not wait:
             return run
-        while run.state == "running":
-            self.pump()
-            _process_events()
-            time.sleep(0.01)
-        if run.error is not None:
-            raise run.error
+        self._wait(run)
         return run.nodes if isinstance(inputVolume, (list, tuple)) else run.nodes[0]
 
     def superResolveAsync(
@@ -107,10 +102,41 @@ class Logic:
             tasks = _frame_tasks(tasks[0], volumes[0], frames)
         options = {"device": device, "precision": precision, "blur": blur, "memory_limit": memoryLimit, "flips": flips, "spacing": spacing}
         options |= {"noise": noise}
-        nothing = (lambda *_: None,) * 3
-        callbacks = tuple(given or none for given, none in zip((onProgress, onDone, onError), nothing, strict=True))
-        run = SuperResolveRun(self, volumes[0].GetScene(), tasks, options, callbacks)
+        run = SuperResolveRun(self, volumes[0].GetScene(), tasks, options, _callbacks(onProgress, onDone, onError))
         run.frames = frames
+        return self._begin(run)
+
+    def check(self, volume: Any, model: str = AUTO, **options: Any) -> dict[str, Any]:
+        """Does the model help on this scan? It is tried on the scan itself, made coarser; the scene is left as it is.
+
+        Returns the row of `srgan3d check`: `verdict` (one sentence), `gain_db`, `fitness` (a list of facts) and more. `options` are
+        those of `checkAsync`. Raises `SRGAN3DError`.
+        """
+        run = self.checkAsync(volume, model, **options)
+        self._wait(run)
+        return run.row
+
+    def checkAsync(
+        self,
+        volume: Any,
+        model: str = AUTO,
+        device: str = "auto",
+        precision: str = "auto",
+        blur: str = "auto",
+        noise: str = "auto",
+        memoryLimit: str | None = None,
+        onProgress: Callable[[Any], None] | None = None,
+        onDone: Callable[[CheckRun], None] | None = None,
+        onError: Callable[[Exception], None] | None = None,
+    ) -> CheckRun:
+        """Begin a check; returns a run with `.cancel()`, `.state`, `.row`, `.error`. Arguments as in `superResolveAsync`."""
+        mrml.check_input(volume)
+        file = AUTO if model == AUTO else str(find_model(model))
+        options = {"model": file, "device": device, "precision": precision, "blur": blur, "noise": noise, "memory_limit": memoryLimit}
+        return self._begin(CheckRun(self, volume, options, _callbacks(onProgress, onDone, onError)))
+
+    def _begin(self, run: Any) -> Any:
+        """Send its first request. Where that fails, nothing is left of the run."""
         self.runs.append(run)
         try:
             run.send()
@@ -122,6 +148,15 @@ class Logic:
         self.tick(True)
         return run
 
+    def _wait(self, run: Run) -> None:
+        """Until the run has ended. Raises its error."""
+        while run.state == "running":
+            self.pump()
+            _process_events()
+            time.sleep(0.01)
+        if run.error is not None:
+            raise run.error
+
     @staticmethod
     def header(model: str) -> CheckpointHeader:
         """The model's header. Raises `CheckpointError`."""
@@ -131,7 +166,8 @@ class Logic:
         """(file, header, factors along I, J, K) for this volume, as the command line chooses them. Raises `CheckpointError`, `JobError`."""
         asked = (factors,) * 3 if isinstance(factors, int) else factors
         if model == AUTO:
-            headers = {name: read_header(path) for name, path in catalogue().items()}
+            every = {name: read_header(path) for name, path in catalogue().items()}
+            headers = {name: header for name, header in every.items() if header.task == "super-resolution"}
             wanted = wanted_spacing(spacing, volume.GetSpacing()) if spacing is not None else None
             choice = choose_model(headers, volume.GetSpacing(), wanted, asked)
             return str(find_model(choice.name)), headers[choice.name], choice.factors_ijk
@@ -256,6 +292,11 @@ def _mapped(file: str) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise ResourceError(f"the worker's result cannot be read ({error})") from None
     return array
+
+
+def _callbacks(*given: Any) -> Any:
+    """(onProgress, onDone, onError), each of which may be None."""
+    return tuple(one or (lambda *_: None) for one in given)
 
 
 def _account_of(output: str, account: dict[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from SRGAN3DLib.contract.errors import SRGAN3DError
 
 from . import choices, install, mrml, preferences, results, texts
+from .check_view import CheckView
 from .display import Display
 from .logic import Logic
 from .measurement import Measurement
@@ -38,6 +39,7 @@ class Panel:
         self.source, self.region = Watch(self.on_source), Watch(self.on_bound)
         self.models, self.scans = ModelChooser(ui), ScanList(ui)
         self.result = ResultView(ui, self.fault)
+        self.check = CheckView(self)
         self.measurement = Measurement(logic, self.refresh)
         self._fill_choices()
         self._connect()
@@ -325,6 +327,7 @@ class Panel:
         """Everything that follows from the state and the choices; then the model is timed, if it has not been on this computer."""
         self.updating, before = True, self.updating
         self.display.refresh(self)
+        self.check.refresh()
         self.updating = before
         self._measure()
 

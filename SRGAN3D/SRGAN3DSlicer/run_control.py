@@ -22,7 +22,7 @@ class RunControl:
 
     def __init__(self, panel: Any):
         self.panel, self.machine = panel, Machine()
-        self.run: Any = None  # a SuperResolveRun or a Batch
+        self.run: Any = None  # a run of the logic, or a Batch
         self.begun = 0.0
         self.timed: tuple[str, int] = ("", 0)  # model key and voxels of the run
 
@@ -86,6 +86,48 @@ class RunControl:
             "memoryLimit": choices.memory_limit(self.panel.ui.memorySpin),
             "flips": int(choices.data(self.panel.ui.flipsCombo)),
         }
+
+    def check_options(self, node: Any) -> dict[str, Any]:
+        """Of `Logic.checkAsync`: those that a check shares with a run."""
+        options = self._options(node)
+        return {name: options[name] for name in ("model", "device", "precision", "blur", "noise", "memoryLimit")}
+
+    def start_check(self) -> None:
+        """The click on "Check on this scan"."""
+        panel = self.panel
+        panel.measurement.cancel()
+        self.machine.go(State.STARTING)
+        panel.display.say(_("Checking on this scan"))
+        self.begun = time.monotonic()
+        state = panel.check.state()
+        try:
+            self._log_start(panel.node)
+            self.run = panel.logic.checkAsync(
+                panel.node,
+                onProgress=self.on_check_progress,
+                onDone=lambda run: self.on_check_done(run, state),
+                onError=self.on_error,
+                **self.check_options(panel.node),
+            )
+        except SRGAN3DError as error:
+            self.on_error(error)
+        panel.refresh()
+
+    @slot
+    def on_check_progress(self, event: Any) -> None:
+        """The bar only shows that work goes on: a check has no steps worth counting."""
+        if isinstance(event, Log):
+            self.on_progress(event)
+
+    @slot
+    def on_check_done(self, run: Any, state: tuple[Any, ...]) -> None:
+        self.machine.go(State.DONE)
+        self.run = None
+        self.panel.display.say(_("Checked in {time}.").format(time=forecast.clock(time.monotonic() - self.begun)))
+        self.panel.display.log(f"checked: {run.row['verdict']}")
+        self.panel.check.remember(state, run.row)
+        self.panel.refresh()
+        scroll_to(self.panel.ui.checkLabel)
 
     def cancel(self) -> None:
         """The panel is free at once. The worker stops computing by itself, or is ended."""

@@ -17,6 +17,8 @@ from .worker_process import Process
 START_S = 180.0  # the first import of torch after an installation can take minutes
 CANCEL_S = 1.0  # a worker that still computes a cancelled job then is ended
 
+VERSION_1 = ("load", "super-resolve")  # the requests of a worker that lists none
+
 Answer = Callable[[Any], None]
 
 
@@ -35,6 +37,7 @@ class WorkerClient:
         self.make, self.patience_s = make, CANCEL_S
         self.process: Process | None = None
         self.hello: dict | None = None
+        self.requests = VERSION_1  # that the last worker offered
         self.started = 0.0
         self.pending: dict[str, tuple[dict, Answer]] = {}
         self.queue: list[str] = []  # of them, those not sent yet
@@ -74,8 +77,8 @@ class WorkerClient:
         self._end(job_id, Cancelled(reason))
 
     def offers(self, request: str) -> bool:
-        """Whether the worker's hello lists this kind of request. A worker that lists none offers what version 1 had."""
-        return request in (self.hello or {}).get("requests", ("load", "super-resolve"))
+        """Whether the last worker's hello listed this kind of request. A worker that lists none offers what version 1 had."""
+        return request in self.requests
 
     def busy(self) -> bool:
         return bool(self.pending) or self.is_stopping_a_job() or (self.process is not None and self.hello is None)
@@ -144,6 +147,7 @@ class WorkerClient:
 
     def _on_hello(self, hello: dict) -> None:
         self.hello = hello
+        self.requests = tuple(hello.get("requests", VERSION_1))
         for listen in list(self.listeners):
             listen(hello)
         problem = complaint(hello)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from SRGAN3DLib.contract.errors import ResourceError
+from SRGAN3DLib.contract.protocol import WORKER_PROTOCOL
 
 
 class Process(Protocol):
@@ -45,7 +46,7 @@ class WorkerProcess:
         """Raises `ResourceError` naming the interpreter."""
         try:
             self.child = subprocess.Popen(
-                [self.python, "-m", "SRGAN3DLib", "worker"],
+                [self.python, "-m", "SRGAN3DLib", "worker", "--protocol", str(WORKER_PROTOCOL)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

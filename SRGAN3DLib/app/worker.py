@@ -86,7 +86,7 @@ class Worker:
         threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.outbox.begin(json_line(hello() | {"protocol": self.protocol}))
+            self.outbox.begin(json_line(hello() | greeting(self.protocol)))
             while (request := self.inbox.get()) is not None:
                 self._do(request)
         finally:
@@ -230,6 +230,11 @@ class Worker:
 
     def _answer_failed(self, error: BaseException, job_id: str | None) -> None:
         self.outbox.put(to_line(Failed.of(error), id=job_id), needed=job_id is not None)
+
+
+def greeting(protocol: int) -> dict[str, Any]:
+    """What the hello of this version of the protocol says of itself."""
+    return {"protocol": protocol} | ({"requests": ["load", *JOBS]} if protocol >= 2 else {})
 
 
 def hello() -> dict[str, Any]:

@@ -39,9 +39,9 @@ class FakeProcess:
     def say(self, **answer: Any) -> None:
         self.inbox.append(json.dumps(answer))
 
-    def asked(self) -> dict:
-        """The last job that it was given."""
-        return next(one for one in reversed(self.requests) if one["request"] == "super-resolve")
+    def asked(self, request: str = "super-resolve") -> dict:
+        """The last job of this kind that it was given."""
+        return next(one for one in reversed(self.requests) if one["request"] == request)
 
     def start(self) -> None: ...
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import check_scenarios
 import many_scenarios
 import numpy as np
 import slicer
@@ -354,6 +355,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
         output_goes_before_the_click,
         an_import_changes_no_choice,
         module_goes_while_running,
+        *check_scenarios.SCENARIOS,
         *many_scenarios.SCENARIOS,
         *unhappy_scenarios.SCENARIOS,
     )

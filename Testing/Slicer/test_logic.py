@@ -333,3 +333,19 @@ def test_automatic_is_as_by_command_line(logic: Logic, scene: Any, add_volume: A
         assert out.GetAttribute("SRGAN3D.Model") == "slice-x3"
         assert np.abs(mrml.array_of(out) - by_cli.array).max() <= 1e-5 * np.ptp(by_cli.array)
         assert np.abs(mrml.ijk_to_ras(out) - by_cli.geometry.ijk_to_ras).max() < 1e-6
+
+
+def test_a_check_says_whether_the_model_helps(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray) -> None:
+    """The scene is as before; a check can be cancelled; where the model is automatic, the worker chooses."""
+    node = add_volume(OBLIQUE, np.kron(small_head[:24, :24, :24], np.ones((2, 2, 2), np.float32)))  # the fewest voxels that will do
+    before = saved(scene)
+    row = logic.check(node, model="t1-x2", device="cpu", precision="fp32")
+    assert logic.client.offers("check") and saved(scene) == before
+    assert "on this scan" in row["verdict"] and row["scan"] == "Kopf ü" and {"spacing", "noise"} <= {one["fact"] for one in row["fitness"]}
+    run = logic.checkAsync(node, device="cpu")
+    run.cancel()
+    assert run.state == "cancelled" and isinstance(run.error, Cancelled) and saved(scene) == before
+    with pytest.raises(CheckpointError, match="no such file"):
+        logic.check(node, model="none")
+    wait(logic, logic.checkAsync(node, device="cpu"))
+    assert not logic.runs

@@ -86,6 +86,18 @@ def done(bench: Bench) -> None:
     assert bench.ui.fadeSlider.isVisible() and bench.ui.resultSelector.isVisible()
 
 
+def checked(bench: Bench) -> None:
+    """The verdict of a check below the button, with its facts."""
+    import check_scenarios
+
+    check_scenarios.offered(bench)
+    bench.ui.checkButton.click()
+    bench.logic.pump()
+    check_scenarios.answer(bench)
+    bench.ui.checkDetailsButton.setChecked(True)
+    assert bench.ui.checkDetailsLabel.isVisible()
+
+
 def cut_off(window: QtWidgets.QWidget) -> list[str]:
     """Visible widgets whose text needs more room than they have."""
     found = []
@@ -103,7 +115,7 @@ def cut_off(window: QtWidgets.QWidget) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("state", [idle, unusual_scan, about_the_model, by_hand, several, no_torch, running, failed, done])
+@pytest.mark.parametrize("state", [idle, unusual_scan, about_the_model, by_hand, several, no_torch, running, failed, done, checked])
 def test_the_panel_fits(bench: Bench, state: Any) -> None:
     state(bench)
     window = bench.widget.parent._target

@@ -101,6 +101,7 @@ def test_the_version_that_the_client_speaks(options: tuple[str, ...], spoken: in
         assert child.stdout is not None
         first = json.loads(child.stdout.readline())
         assert (first["event"], first["protocol"]) == ("hello", spoken)
+        assert first.get("requests") == (["load", "super-resolve", "synthesize", "check"] if spoken == 2 else None)
         assert (hear(child, "failed")["id"], hear(child, "failed")["id"]) == (None, "1")
         say(child, request="stop")
         assert child.wait(60) == 0
