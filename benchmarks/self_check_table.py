@@ -35,6 +35,17 @@ def central(volume: Volume, box: int, factor: int) -> np.ndarray:
     return volume.array[tuple(slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(volume.array.shape, sides, strict=True))]
 
 
+def summary(rows: list[tuple[float, float]]) -> str:
+    """What (predicted, measured) pairs come to, as one sentence."""
+    told, seen = np.array(rows).T
+    rms, bias, right = np.sqrt(np.mean((told - seen) ** 2)), np.mean(told - seen), np.mean((told > 0) == (seen > 0))
+    harmed = ", ".join(f"{one:+.2f}" for one, other in rows if other < 0) or "no such case"
+    return (
+        f"{len(rows)} cases: RMS of the difference {rms:.2f} dB, mean {bias:+.2f} dB; the sign is right in {right:.0%}; "
+        f"predicted where less than 0 was measured: {harmed}."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="t1-x2")
@@ -59,11 +70,8 @@ def main() -> None:
                 rows.append((predicted, measured))
                 with out.open("a") as file:
                     file.write(f"| {scan.name} | {kind} | {noise:g} | {predicted:+.2f} | {measured:+.2f} |\n")
-    told, seen = np.array(rows).T
     with out.open("a") as file:
-        file.write(f"\n{len(rows)} cases: RMS of the difference {np.sqrt(np.mean((told - seen) ** 2)):.2f} dB, mean {np.mean(told - seen):+.2f} dB; ")
-        file.write(f"the sign is right in {np.mean((told > 0) == (seen > 0)):.0%}; predicted gain where measured is below 0: ")
-        file.write(f"{', '.join(f'{t:+.2f}' for t, s in rows if s < 0) or 'no such case'}.\n")
+        file.write(f"\n{summary(rows)}\n")
 
 
 if __name__ == "__main__":
