@@ -112,7 +112,7 @@ def test_two_jobs_a_file_and_an_array(client: Client, tiny_model: Path, small_he
     out = Volume.read(folder / "out.nrrd")
     assert np.array_equal(np.load(folder / "out.npy"), out.array)
     assert np.abs(np.array(second["info"]["ijk_to_ras"]) - out.geometry.ijk_to_ras).max() < 1e-9
-    assert {path.name for path in folder.iterdir()} == {"in.nrrd", "out.nrrd", "in.npy", "out.npy"}
+    assert {path.name for path in folder.iterdir()} == {"in.nrrd", "out.nrrd", "out.json", "in.npy", "out.npy"}
 
 
 def test_region_has_the_values_of_the_whole(client: Client, slow_model: Path, small_head: np.ndarray, tmp_path: Path) -> None:
