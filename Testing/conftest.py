@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from untrained import save_untrained
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -83,25 +84,6 @@ def _head() -> np.ndarray:
 def small_head() -> np.ndarray:
     """A made-up head, float32 (40, 48, 44) = (K, J, I): nested ellipsoids with edges, texture and a little noise; always the same."""
     return _head().copy()
-
-
-def save_untrained(path: Path, **options: object) -> Path:
-    """A checkpoint whose numbers are random, small enough for tests; `options` go to its `GeneratorConfig`."""
-    import torch
-
-    from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
-    from SRGAN3DLib.contract.configs import GeneratorConfig
-    from SRGAN3DLib.networks.checkpoint import Checkpoint
-    from SRGAN3DLib.networks.generator import Generator
-
-    torch.manual_seed(1)
-    base: dict = {"features": 4, "blocks": 1, "norm": "none", "upsampling": "subpixel", "blur_aware": True, "interpolation_residual": True}
-    config = GeneratorConfig(**(base | options))
-    network = Generator(config)
-    torch.nn.init.normal_(network.output.weight, std=0.02)
-    header = CheckpointHeader(path.stem, config, contrasts=("T1w",), spacing_range_mm=(0.5, 5.0))
-    Checkpoint(header, network.state_dict()).save(path)
-    return path
 
 
 @pytest.fixture(scope="session")

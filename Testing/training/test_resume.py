@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_untrained
 from grids import FINE
 from safetensors.torch import load_file, save_file
+from untrained import save_untrained
 
 from SRGAN3DLib.app.cli import main
 from SRGAN3DLib.contract.checkpoint_header import read_layout
