@@ -51,6 +51,19 @@ def test_files_and_functions_are_short() -> None:
                 assert length <= 60, f"{name}: {node.name} has {length} lines"
 
 
+def test_one_word_for_one_thing() -> None:
+    """None of the words that we replaced: "must be" for "is wanted", "get" for "hear", `tile` in inference, `patch` in training."""
+    replaced = re.compile(
+        r"\b(?:(?:are|is) wanted(?!$)|cubelets?|upscal\w+|deaf|sweeps?|hears?|nobody's|until somebody|voxel size)\b", re.I | re.M
+    )
+    found = []
+    for path in own_files():
+        if path.suffix in (".py", ".md") and path.name != "test_house.py" and "Testing" not in path.parts:
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            found += [f"{path.relative_to(ROOT)}:{number}: {hit[0]}" for number, line in lines for hit in replaced.finditer(line)]
+    assert found == []
+
+
 def test_readme_begins_with_the_two_commands() -> None:
     assert re.search(r"```\w*\n(.*?)```", read("README.md"), re.DOTALL).group(1) == "make demo\nmake test\n"  # type: ignore[union-attr]
 

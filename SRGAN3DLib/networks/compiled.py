@@ -167,7 +167,7 @@ class CompiledGenerator:
         """Image (1, input_channels, K, J, I) -> features (1, C, K, J, I), exact where the halo is inside or the volume ends.
 
         `told` goes to the network as in `generator.with_conditions`. Only the planes `keep` = (start, stop) along K
-        are wanted (default: all); the others come out unspecified. `tick` hears the part done, above 0 to 1, every few
+        are computed (default: all); the others hold any values. `tick` gets the part done, above 0 to 1, every few
         planes; it may raise to stop.
         """
         planes, convs = image.shape[2], self.trunk_halo

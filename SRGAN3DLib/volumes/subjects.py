@@ -151,7 +151,7 @@ def _stem(name: str) -> str:
 
 
 def _crowded(scans: list[tuple[tuple[str, ...], str]]) -> set[tuple[str, ...]]:
-    """The folders of which a file's name stands in other folders, too: such a name is nobody's, and the folder is somebody's."""
+    """The folders that hold a file whose name occurs in other folders, too: there the folder names the subject, not the file."""
     homes: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for folders, stem in scans:
         homes[stem].add(tuple(part for part in folders if not _NOBODY.match(part)))
@@ -160,7 +160,7 @@ def _crowded(scans: list[tuple[tuple[str, ...], str]]) -> set[tuple[str, ...]]:
 
 
 def _guessed(folders: tuple[str, ...], name: str, dicom: bool, data: str, crowded: set[tuple[str, ...]]) -> Subject:
-    """By the names alone: a file's own name, unless it is nobody's; the topmost folder of a DICOM series or of crowded folders."""
+    """By the names alone: a file's own name, unless it names no subject; the topmost folder of a DICOM series or of crowded folders."""
     named = [part for part in (_stem(part) for part in folders) if part and not _NOBODY.match(part)]
     stem = _stem(name)
     if named and (dicom or folders in crowded):

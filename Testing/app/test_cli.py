@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_nothing(model: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "SRGAN3DLib", "super-resolve", str(tmp_path / "in.nii"), str(out / "out.nii.gz"), "--model", model]
 
     def heed() -> None:
-        """As at a terminal: a shell's background jobs are born deaf to SIGINT, and so would be the suite's children."""
+        """As at a terminal: a shell's background jobs ignore SIGINT, and so would be the suite's children."""
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], preexec_fn=heed)

@@ -82,15 +82,15 @@ def test_the_worker_synthesizes_arrays_on_any_grid(road: Path, tmp_path: Path) -
     body = {"input": str(tmp_path / "mr.npy"), "output": str(tmp_path / "ct.npy"), "model": model, "ijk_to_ras": SHEARED.tolist()}
     one = Client()
     one.ask("synthesize", id="1", **body)
-    done = one.hear("done", "failed")
+    done = one.wait_for("done", "failed")
     assert done["event"] == "done", done
     made = np.load(tmp_path / "ct.npy")
     assert made.shape == array.shape and np.allclose(done["info"]["ijk_to_ras"], SHEARED)
     one.ask("synthesize", id="2", **body, also={"T2w": str(tmp_path / "mr.npy")}, also_ijk_to_ras={"T2w": SHEARED.tolist()})
-    failed = one.hear("done", "failed")
+    failed = one.wait_for("done", "failed")
     assert failed["event"] == "failed" and failed["exit_code"] == 2 and "has no input T2w" in failed["message"]
     one.ask("super-resolve", id="3", input=body["input"], output=body["output"], ijk_to_ras=body["ijk_to_ras"], model=model)
-    assert "is a model for synthesis" in one.hear("done", "failed")["message"]
+    assert "is a model for synthesis" in one.wait_for("done", "failed")["message"]
     one.ask("stop")
 
 

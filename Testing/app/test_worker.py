@@ -58,7 +58,7 @@ class Client:
         REQUEST.validate(message)
         self.say(json.dumps(message, ensure_ascii=False).encode("utf-8"))
 
-    def hear(self, *events: str) -> dict:
+    def wait_for(self, *events: str) -> dict:
         """The next answer whose event is one of these."""
         while (answer := self.answers.get(timeout=PATIENCE)) is not None:
             ANSWER.validate(answer)
@@ -77,7 +77,7 @@ class Client:
 @pytest.fixture
 def client() -> Iterator[Client]:
     one = Client()
-    assert one.hear("hello")["torch"]
+    assert one.wait_for("hello")["torch"]
     yield one
     one.child.kill()
 
@@ -98,15 +98,15 @@ def test_two_jobs_a_file_and_an_array(client: Client, tiny_model: Path, small_he
     Volume.from_array(small_head, SHEARED).write(folder / "in.nrrd")
     common = {"model": str(tiny_model), "device": "cpu", "precision": "fp32"}
     client.ask("load", id="0", **common)
-    assert client.hear("loaded", "failed")["model"] == "tiny"
+    assert client.wait_for("loaded", "failed")["model"] == "tiny"
     client.ask("super-resolve", id="ä", input=str(folder / "in.nrrd"), output=str(folder / "out.nrrd"), **common)
-    assert client.hear("progress")["id"] == "ä"
-    first = client.hear("done", "failed")
+    assert client.wait_for("progress")["id"] == "ä"
+    first = client.wait_for("done", "failed")
     assert first["event"] == "done", first
     by_array = {"input": str(write_array(folder, small_head)), "output": str(folder / "out.npy"), "ijk_to_ras": as_lists(SHEARED)}
     begun = time.monotonic()
     client.ask("super-resolve", id="2", **by_array, **common)
-    second = client.hear("done", "failed")
+    second = client.wait_for("done", "failed")
     beyond = time.monotonic() - begun - second["info"]["seconds"]
     assert beyond < 0.5
     out = Volume.read(folder / "out.nrrd")
@@ -123,16 +123,16 @@ def test_region_has_the_values_of_the_whole(client: Client, slow_model: Path, sm
         "precision": "fp32",
     }
     client.ask("super-resolve", id="1", output=str(tmp_path / "whole.npy"), **array)
-    whole = client.hear("done", "failed")["info"]
+    whole = client.wait_for("done", "failed")["info"]
     client.ask("super-resolve", id="2", output=str(tmp_path / "part.npy"), roi_ijk=[[4, 20], [30, 48], [0, 7]], **array)
-    part = client.hear("done", "failed")["info"]
+    part = client.wait_for("done", "failed")["info"]
     values = np.load(tmp_path / "whole.npy")
     wanted = values[0:14, 60:96, 8:40]
     assert np.abs(np.load(tmp_path / "part.npy") - wanted).max() <= 1e-5 * np.ptp(values)
     corner = np.array(whole["ijk_to_ras"]) @ [8, 60, 0, 1]
     assert np.abs(np.array(part["ijk_to_ras"]) @ [0, 0, 0, 1] - corner).max() < 1e-9
     client.ask("super-resolve", id="3", output=str(tmp_path / "no.npy"), roi_ijk=[[4, 20], [30, 49], [0, 7]], **array)
-    assert "4:20, 30:49, 0:7" in client.hear("done", "failed")["message"]
+    assert "4:20, 30:49, 0:7" in client.wait_for("done", "failed")["message"]
 
 
 def test_cancel_in_mid_job(client: Client, slow_model: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -146,24 +146,24 @@ def test_cancel_in_mid_job(client: Client, slow_model: Path, tiny_model: Path, t
     }
     client.ask("super-resolve", id="long", model=str(slow_model), **job)
     client.ask("super-resolve", id="next", model=str(tiny_model), **job)
-    while client.hear("progress")["stage"] != "network":
+    while client.wait_for("progress")["stage"] != "network":
         pass
     begun = time.monotonic()
     client.ask("cancel", id="long")
-    answer = client.hear("failed", "done")
+    answer = client.wait_for("failed", "done")
     assert (answer["id"], answer["error"], answer["exit_code"]) == ("long", "Cancelled", 130)
     assert time.monotonic() - begun < 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
-    assert client.hear("failed", "done")["id"] == "next"
+    assert client.wait_for("failed", "done")["id"] == "next"
 
 
 def test_garbage_gets_an_answer_each(client: Client, tiny_model: Path, small_head: np.ndarray, tmp_path: Path) -> None:
     for raw in (b"", b"\xff\xfe", b"{", b"7", b'{"request": "dance"}', b'{"request": "load", "id": 3}', b'{"request": "stop", "now": 1}'):
         client.say(raw)
-        answer = client.hear("failed")
+        answer = client.wait_for("failed")
         assert answer["id"] is None and answer["error"] == "JobError" and "\n" not in answer["message"], raw
     client.say(b'{"request": "super-resolve", "id": "k", "input": "a", "output": "b", "colour": "red"}')
-    assert "unknown key 'colour'" in client.hear("failed")["message"]
+    assert "unknown key 'colour'" in client.wait_for("failed")["message"]
     for keys, word in (
         ({"input": str(tmp_path / "none.npy")}, "no such file"),
         ({"input": str(tiny_model)}, "not a readable .npy"),
@@ -174,7 +174,7 @@ def test_garbage_gets_an_answer_each(client: Client, tiny_model: Path, small_hea
     ):
         job = {"output": str(tmp_path / "out.npy"), "ijk_to_ras": as_lists(OBLIQUE), "model": str(tiny_model), **keys}
         client.ask("super-resolve", id="x", **job)
-        answer = client.hear("failed", "done")
+        answer = client.wait_for("failed", "done")
         assert answer["event"] == "failed" and word in answer["message"] and answer["exit_code"] in (2, 3, 4, 5), answer
     client.ask(
         "super-resolve",
@@ -184,7 +184,7 @@ def test_garbage_gets_an_answer_each(client: Client, tiny_model: Path, small_hea
         ijk_to_ras=as_lists(OBLIQUE),
         model=str(tiny_model),
     )
-    assert client.hear("failed", "done")["event"] == "done"
+    assert client.wait_for("failed", "done")["event"] == "done"
 
 
 def test_ends_when_told_and_when_stdin_ends(client: Client, slow_model: Path, tmp_path: Path) -> None:
@@ -197,13 +197,13 @@ def test_ends_when_told_and_when_stdin_ends(client: Client, slow_model: Path, tm
         output=str(tmp_path / "o.npy"),
         ijk_to_ras=as_lists(OBLIQUE),
     )
-    client.hear("progress")
+    client.wait_for("progress")
     assert client.child.stdin is not None
     client.child.stdin.close()
     assert client.ended(worker.LAST_CALL_S + 1)
     assert [path.name for path in tmp_path.iterdir()] == ["in.npy"]
     other = Client()
-    other.hear("hello")
+    other.wait_for("hello")
     other.ask("stop")
     assert other.ended(5) and other.child.returncode == 0
 
@@ -212,7 +212,7 @@ def test_dies_with_its_parent() -> None:
     """A launcher between us and Python is killed; stdin stays open, held by us, and yet Python goes."""
     launcher = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-m', 'SRGAN3DLib', 'worker']))"
     one = Client(command=(sys.executable, "-c", launcher))
-    python = psutil.Process(one.hear("hello")["pid"])
+    python = psutil.Process(one.wait_for("hello")["pid"])
     assert python.pid != one.child.pid
     one.child.kill()
     gone, alive = psutil.wait_procs([python], timeout=10)
@@ -225,7 +225,7 @@ def test_survives_running_out_of_memory(tiny_model: Path, small_head: np.ndarray
     limited += "def scarce(*given):\n    calls.append(1)\n    if len(calls) == 1: bytearray(1 << 60)\n    return read(*given)\n"
     limited += "a.read_array = scarce; sys.exit(SRGAN3DLib.app.cli.main(['worker']))"
     one = Client(command=(sys.executable, "-c", limited))
-    one.hear("hello")
+    one.wait_for("hello")
     job = {
         "input": str(write_array(tmp_path, small_head)),
         "output": str(tmp_path / "o.npy"),
@@ -233,10 +233,10 @@ def test_survives_running_out_of_memory(tiny_model: Path, small_head: np.ndarray
         "model": str(tiny_model),
     }
     one.ask("super-resolve", id="1", **job)
-    answer = one.hear("failed", "done")
+    answer = one.wait_for("failed", "done")
     assert (answer["error"], answer["exit_code"]) == ("ResourceError", 5)
     one.ask("super-resolve", id="2", **job)
-    assert one.hear("failed", "done")["event"] == "done"
+    assert one.wait_for("failed", "done")["event"] == "done"
     one.ask("stop")
     assert one.ended(5)
 
@@ -246,7 +246,7 @@ def test_stray_prints_stay_out_of_the_answers(tmp_path: Path) -> None:
     noisy += "def loud():\n    print('hi'); os.write(1, b'there'); return h()\nw.hello = loud\n"
     noisy += "sys.exit(SRGAN3DLib.app.cli.main(['worker']))"
     one = Client(command=(sys.executable, "-c", noisy))
-    assert one.hear("hello")["protocol"] == 1
+    assert one.wait_for("hello")["protocol"] == 1
     one.ask("stop")
     assert one.ended(5)
 
@@ -257,7 +257,7 @@ def test_without_torch_it_says_so(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "SRGAN3DLib", folder / "SRGAN3DLib", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "torch.py").write_text("raise ImportError('made to fail')", encoding="utf-8")
     one = Client(folder)
-    hello = one.hear("hello")
+    hello = one.wait_for("hello")
     assert hello["torch"] is None and hello["missing"] == [{"package": "torch", "reason": "ImportError: made to fail"}]
     one.ask("stop")
     assert one.ended(5)

@@ -45,7 +45,7 @@ def say(child: subprocess.Popen, **request: object) -> None:
     child.stdin.flush()
 
 
-def hear(child: subprocess.Popen, *events: str) -> dict:
+def wait_for(child: subprocess.Popen, *events: str) -> dict:
     assert child.stdout is not None
     for row in child.stdout:
         answer = json.loads(row)
@@ -102,7 +102,7 @@ def test_the_version_that_the_client_speaks(options: tuple[str, ...], spoken: in
         first = json.loads(child.stdout.readline())
         assert (first["event"], first["protocol"]) == ("hello", spoken)
         assert first.get("requests") == (["load", "super-resolve", "synthesize", "check"] if spoken == 2 else None)
-        assert (hear(child, "failed")["id"], hear(child, "failed")["id"]) == (None, "1")
+        assert (wait_for(child, "failed")["id"], wait_for(child, "failed")["id"]) == (None, "1")
         say(child, request="stop")
         assert child.wait(60) == 0
     finally:
@@ -113,19 +113,19 @@ def test_the_version_that_the_client_speaks(options: tuple[str, ...], spoken: in
 def test_an_id_in_use_is_refused(slow_model: Path, tmp_path: Path) -> None:
     child = start()
     try:
-        hear(child, "hello")
+        wait_for(child, "hello")
         array = np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32)
         np.save(tmp_path / "in.npy", array)
         job = {"input": str(tmp_path / "in.npy"), "output": str(tmp_path / "out.npy"), "ijk_to_ras": OBLIQUE.tolist()}
         say(child, request="super-resolve", id="1", model=str(slow_model), **job)
-        hear(child, "progress")
+        wait_for(child, "progress")
         say(child, request="load", id="1")
-        refused = hear(child, "failed")
+        refused = wait_for(child, "failed")
         assert refused["id"] is None and "'1' belongs to a job that has not ended" in refused["message"]
         say(child, request="cancel", id="1")
-        assert hear(child, "failed", "done")["id"] == "1"
+        assert wait_for(child, "failed", "done")["id"] == "1"
         say(child, request="load", id="1", model="none")  # it has ended: the id is free
-        assert hear(child, "failed")["id"] == "1"
+        assert wait_for(child, "failed")["id"] == "1"
     finally:
         child.kill()
 
@@ -134,7 +134,7 @@ def test_a_client_that_does_not_read_is_no_deadlock() -> None:
     """Far more answers than a pipe holds; then the end of stdin."""
     child = start()
     try:
-        hear(child, "hello")
+        wait_for(child, "hello")
         assert child.stdin is not None
         for _ in range(20_000):
             child.stdin.write(b"garbage that gets an answer\n")
@@ -149,12 +149,12 @@ def test_a_client_that_does_not_read_is_no_deadlock() -> None:
 def test_signals_end_it_like_a_stop(number: int, busy: bool, slow_model: Path, tmp_path: Path) -> None:
     child = start(stderr=subprocess.PIPE, preexec_fn=heed)
     try:
-        hear(child, "hello")
+        wait_for(child, "hello")
         if busy:
             np.save(tmp_path / "in.npy", np.random.default_rng(0).normal(100, 20, (90, 90, 90)).astype(np.float32))
             job = {"input": str(tmp_path / "in.npy"), "output": str(tmp_path / "out.npy"), "ijk_to_ras": OBLIQUE.tolist()}
             say(child, request="super-resolve", id="1", model=str(slow_model), **job)
-            hear(child, "progress")
+            wait_for(child, "progress")
         child.send_signal(number)
         assert child.wait(60) == 130 and child.stderr is not None and b"Traceback" not in child.stderr.read()
         assert {path.name for path in tmp_path.iterdir()} == ({"in.npy"} if busy else set())
@@ -165,7 +165,7 @@ def test_signals_end_it_like_a_stop(number: int, busy: bool, slow_model: Path, t
 def test_a_reader_that_has_left_ends_it() -> None:
     child = start()
     try:
-        hear(child, "hello")
+        wait_for(child, "hello")
         assert child.stdout is not None
         child.stdout.close()
         time.sleep(0.1)

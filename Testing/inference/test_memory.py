@@ -20,7 +20,7 @@ def test_agrees_with_psutil() -> None:
 def test_counts_what_is_touched() -> None:
     before = memory.resident_bytes()
     with mmap.mmap(-1, 64 << 20) as taken:  # pages of its own: an array may come from a hole in the heap, held long ago
-        assert memory.resident_bytes() - before < 16 << 20  # not held yet: untouched pages are nobody's
+        assert memory.resident_bytes() - before < 16 << 20  # not held yet: untouched pages take no memory
         for page in range(0, len(taken), mmap.PAGESIZE):
             taken[page] = 1
         assert memory.resident_bytes() - before > 56 << 20

@@ -82,8 +82,8 @@ def test_in_a_result(small_head: np.ndarray) -> None:
     assert results["8"].info["noise"]["told_to_network"] is True and results["8"].info["asked"]["noise"] == "8"
     raw = [resolver(volume, "box", noise=noise, back_projection=False).volume.array for noise in ("0", "8")]
     assert np.abs(raw[0] - raw[1]).max() > 1e-3 * np.ptp(small_head)
-    deaf = preset("paper")
-    other = SuperResolver(Checkpoint(CheckpointHeader("deaf", deaf), Generator(deaf).state_dict()), "cpu", "fp32")
+    unaware = preset("paper")
+    other = SuperResolver(Checkpoint(CheckpointHeader("unaware", unaware), Generator(unaware).state_dict()), "cpu", "fp32")
     assert other(volume, noise="8").info["noise"]["told_to_network"] is False
 
 

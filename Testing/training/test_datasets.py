@@ -220,9 +220,9 @@ def test_what_the_network_is_told(config: TrainConfig) -> None:
 def test_what_the_network_is_told_of_the_noise(config: TrainConfig) -> None:
     """The level of each noisy patch, as far off as an estimate is; a clean patch is told a level near 0, and some are told nothing."""
     noise = NoiseConfig(share=0.5, most=0.1, unknown=0.2, error=0.1, floor=0.004)
-    deaf = dataclasses.replace(config, noise=noise, batch=8, gain_spread=0.0)
-    assert (TrainingSet(deaf).batch(0).noise == np.float32(UNKNOWN_NOISE)).all()
-    data = TrainingSet(dataclasses.replace(deaf, generator=GeneratorConfig(noise_aware=True)))
+    unaware = dataclasses.replace(config, noise=noise, batch=8, gain_spread=0.0)
+    assert (TrainingSet(unaware).batch(0).noise == np.float32(UNKNOWN_NOISE)).all()
+    data = TrainingSet(dataclasses.replace(unaware, generator=GeneratorConfig(noise_aware=True)))
     told = np.concatenate([data.batch(step).noise for step in range(40)])
     known = told[told != np.float32(UNKNOWN_NOISE)]
     assert 0.7 < len(known) / len(told) < 0.9 and known.min() >= 0

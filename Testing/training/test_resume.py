@@ -185,7 +185,7 @@ def command(data: Path, run: Path) -> list[str]:
 
 
 def heed() -> None:
-    """As at a terminal: a shell's background jobs are born deaf to SIGINT, and so would be the suite's children."""
+    """As at a terminal: a shell's background jobs ignore SIGINT, and so would be the suite's children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
