@@ -70,7 +70,7 @@ def test_any_failure_of_one_leaves_the_others_to_be_done(
 ) -> None:
     fail_on(monkeypatch, "b.nii", error, method)
     assert main(["super-resolve", str(scans), str(tmp_path / "out"), "--model", str(tiny_model), *FAST]) == code
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.nii", "c.json", "c.nii"]
     printed = capsys.readouterr()
     assert "2 done, 1 failed" in printed.out and "b.nii" in printed.out.splitlines()[-1] and "Traceback" not in printed.err
 
