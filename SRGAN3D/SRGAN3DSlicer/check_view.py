@@ -49,7 +49,7 @@ class CheckView:
         """The button, where the worker can check; the line, where something was found."""
         ui, panel = self.ui, self.panel
         several = panel.scans.is_on
-        ui.checkButton.setVisible(panel.logic.client.offers("check"))
+        ui.checkButton.setVisible(panel.logic.client.offers("check") and not panel.models.is_synthesis)
         ui.checkButton.enabled = not panel.machine.busy and not several and bool(ui.applyButton.enabled)
         row = self.found.get(self.state()) if self.found and not several else None
         ui.checkLabel.setVisible(row is not None)

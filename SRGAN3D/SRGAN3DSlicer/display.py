@@ -68,6 +68,7 @@ class Display:
         panel.models.refresh(node, panel.measured(node))
         if busy:
             ui.removeModelButton.enabled = False
+        self._synthesis(panel, busy, several)
         self._scan_line(node, fit)
         self._forecast_and_button(panel, node, several)
         ui.advancedLabel.text = texts.changed_options(ui, choices.data)
@@ -75,6 +76,17 @@ class Display:
         ui.progressBar.setVisible(busy)
         if panel.machine.state is State.STARTING:
             ui.progressBar.setRange(0, 0)
+
+    def _synthesis(self, panel: Any, busy: bool, several: bool) -> None:
+        """What differs where another contrast is made: further inputs, one scan at a time, the stronger warning."""
+        ui, synthetic = self.ui, panel.models.is_synthesis
+        panel.inputs.refresh(panel.header if synthetic else None, busy)
+        ui.severalButton.enabled = not busy and (several or not synthetic)
+        for widget in (ui.blurCombo, ui.noiseCombo):
+            widget.enabled = not busy and not synthetic
+        if synthetic:
+            ui.allFramesCheck.setVisible(False)
+        ui.noticeLabel.text = texts.notice(synthetic)
 
     def _scan_line(self, node: Any, fit: bool) -> None:
         """Made anew only when the voxels, the grid or the name change: it looks at the voxels."""
@@ -96,6 +108,8 @@ class Display:
             reason = _("Tick at least one scan in the list.")
         notes = ""
         try:
+            if not reason and panel.models.is_synthesis:
+                reason = texts.hindrance_of_synthesis(panel, several)
             text = reason or (self._of_list(panel, volumes) if several else self._of_one(panel, node))
             notes = "" if reason else texts.notes(panel.models.plan_for(node), node)
         except SRGAN3DError as error:
@@ -104,6 +118,8 @@ class Display:
         ui.warningLabel.text = notes
         ui.warningLabel.setVisible(bool(notes))
         count = _("Super-resolve {count} scans").format(count=len(volumes)) if len(volumes) > 1 else _("Super-resolve")
+        if panel.models.is_synthesis:
+            count = _("Synthesize")
         ui.applyButton.text = _("Cancel") if busy else count
         ui.applyButton.enabled = busy or not reason
         ui.applyButton.toolTip = reason or _("Compute the result in a separate process. Slicer stays usable.")

@@ -8,7 +8,7 @@ import atexit
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from SRGAN3DLib.contract.model_choice import AUTO, choose_model, wanted_spacing
 from . import mrml, results
 from .placement import placed_factors
 from .runs import CheckRun, Run, SuperResolveRun, Task
+from .synthesis_run import SynthesisRun, ordered_inputs
 from .worker_client import WorkerClient
 from .worker_process import WorkerProcess, find_python, is_foreign
 
@@ -134,6 +135,48 @@ class Logic:
         file = AUTO if model == AUTO else str(find_model(model))
         options = {"model": file, "device": device, "precision": precision, "blur": blur, "noise": noise, "memory_limit": memoryLimit}
         return self._begin(CheckRun(self, volume, options, _callbacks(onProgress, onDone, onError)))
+
+    def synthesize(self, inputs: Mapping[str, Any], outputVolume: Any = None, *, model: str, **options: Any) -> Any:
+        """Another contrast from volumes of one head, by the names that the model gives them: `{"T1w": node, "T2w": other}`.
+
+        Returns the node, "<input> CT" for example, on the grid of the model's first input. `options` are those of `synthesizeAsync`.
+        Raises `SRGAN3DError`. The image is synthetic: see `contract.synthesis.SYNTHETIC_WARNING`.
+        """
+        run = self.synthesizeAsync(inputs, outputVolume, model=model, **options)
+        self._wait(run)
+        return run.nodes[0]
+
+    def synthesizeAsync(
+        self,
+        inputs: Mapping[str, Any],
+        outputVolume: Any = None,
+        *,
+        model: str,
+        device: str = "auto",
+        precision: str = "auto",
+        memoryLimit: str | None = None,
+        roi: Any = None,
+        flips: int = 1,
+        interpolation: str = "linear",
+        register: str = "none",
+        onProgress: Callable[[Any], None] | None = None,
+        onDone: Callable[[SuperResolveRun], None] | None = None,
+        onError: Callable[[Exception], None] | None = None,
+    ) -> SuperResolveRun:
+        """Begin a synthesis. `interpolation` (linear, cubic) and `register` (none, rigid) are as in `SynthesizeJob`: they tell how
+        further inputs come to the first one's grid. The rest is as in `superResolveAsync`.
+        """
+        header = self.header(model)
+        volumes = ordered_inputs(header, inputs)
+        first = next(iter(volumes.values()))
+        for volume in volumes.values():
+            mrml.check_output(outputVolume, volume)
+        target = outputVolume.GetID() if outputVolume is not None else None
+        name = f"{first.GetName()} {header.output.contrast}" + (" ROI" if roi is not None else "")
+        task = Task(first.GetID(), first, name, str(find_model(model)), target, mrml.region(first, roi))
+        options = {"device": device, "precision": precision, "memory_limit": memoryLimit, "flips": flips}
+        options |= {"interpolation": interpolation, "register": register}
+        return self._begin(SynthesisRun(self, volumes, task, options, _callbacks(onProgress, onDone, onError)))
 
     def _begin(self, run: Any) -> Any:
         """Send its first request. Where that fails, nothing is left of the run."""

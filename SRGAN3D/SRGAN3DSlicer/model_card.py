@@ -43,7 +43,10 @@ def missing(key: str) -> str:
 def title(key: str, header: CheckpointHeader) -> str:
     """One line: what the model is for."""
     factors = header.generator.factors
-    if thins_slices(header):
+    if header.output is not None:
+        inputs = " + ".join(image.name for image in header.inputs)
+        use = _("{output} from {inputs}").format(output=header.output.contrast, inputs=inputs)
+    elif thins_slices(header):
         use = _("thins slices x{factor}").format(factor=max(factors))
     elif len(set(factors)) == 1:
         use = _("x{factor} in all directions").format(factor=factors[0])

@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader, read_header
 
 from . import choices, model_card, mrml, preferences, tasks
-from .tasks import OTHER, Plan
+from .tasks import OTHER, SYNTHESIS, Plan
 
 
 class ModelChooser:
@@ -20,16 +20,28 @@ class ModelChooser:
     def fill(self) -> None:
         """Both combo boxes; what is chosen stays chosen, where it is still there."""
         self.headers = model_card.models()
-        choices.fill(self.ui.modelCombo, {key: model_card.title(key, header) for key, header in self.headers.items()})
         choices.fill(self.ui.taskCombo, tasks.choices(self.headers))
+        self._fill_models(True)
+
+    def _fill_models(self, anew: bool = False) -> None:
+        """The models for the chosen task."""
+        fit = tasks.for_synthesis(self.headers) if self.is_synthesis else tasks.for_super_resolution(self.headers)
+        combo = self.ui.modelCombo
+        if anew or [combo.itemData(number) for number in range(combo.count)] != list(fit):
+            choices.fill(combo, {key: model_card.title(key, header) for key, header in fit.items()})
 
     @property
     def is_by_hand(self) -> bool:
-        return choices.data(self.ui.taskCombo) == OTHER
+        return choices.data(self.ui.taskCombo) in (OTHER, SYNTHESIS)
+
+    @property
+    def is_synthesis(self) -> bool:
+        return choices.data(self.ui.taskCombo) == SYNTHESIS
 
     def restore(self, task: str, key: str) -> str:
         """The choice of a scene. Returns what to say, if it cannot be had."""
         choices.choose(self.ui.taskCombo, task)
+        self._fill_models()
         if not self.is_by_hand or not key:
             return ""
         return "" if choices.choose(self.ui.modelCombo, key) else model_card.missing(key)
@@ -49,7 +61,8 @@ class ModelChooser:
         self.choose_by_hand(key)
 
     def choose_by_hand(self, key: str) -> None:
-        choices.choose(self.ui.taskCombo, OTHER)
+        choices.choose(self.ui.taskCombo, SYNTHESIS if key in tasks.for_synthesis(self.headers) else OTHER)
+        self._fill_models()
         choices.choose(self.ui.modelCombo, key)
 
     def remove(self) -> str:
@@ -61,6 +74,7 @@ class ModelChooser:
 
     def refresh(self, node: Any, measured: Any) -> None:
         """The line below, the card and the buttons."""
+        self._fill_models()
         ui, plan = self.ui, self.plan_for(node)
         for widget in (ui.modelLabel, ui.modelCombo):
             widget.setVisible(self.is_by_hand)

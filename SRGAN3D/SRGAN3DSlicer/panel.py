@@ -21,6 +21,7 @@ from .run_control import RunControl
 from .scan_list import ScanList
 from .slots import connect, scroll_to, slot
 from .states import State
+from .synthesis_inputs import SynthesisInputs
 from .watch import Watch
 
 KEPT = ("blur", "noise", "precision", "flips")  # parameters of combo boxes: connectGui would keep their texts, which are translated
@@ -38,6 +39,7 @@ class Panel:
         self.machine = self.control.machine
         self.source, self.region = Watch(self.on_source), Watch(self.on_bound)
         self.models, self.scans = ModelChooser(ui), ScanList(ui)
+        self.inputs = SynthesisInputs(ui, self.on_bound)
         self.result = ResultView(ui, self.fault)
         self.check = CheckView(self)
         self.measurement = Measurement(logic, self.refresh)
@@ -67,6 +69,7 @@ class Panel:
             (ui.roiSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_roi),
             (ui.outputSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_removed),
             (ui.roiSelector, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_removed),
+            *((one, "nodeAboutToBeRemoved(vtkMRMLNode*)", self.on_node_removed) for _label, one in self.inputs.rows),
             (ui.memorySpin, "valueChanged(double)", self.on_bound),
             (ui.allFramesCheck, "toggled(bool)", self.on_bound),
             (ui.severalButton, "toggled(bool)", self.on_several),
@@ -198,7 +201,7 @@ class Panel:
     @slot
     def on_node_removed(self, node: Any) -> None:
         """A selector whose node is removed turns to the next one. It would be overwritten, though the user did not choose it."""
-        for selector in (self.ui.outputSelector, self.ui.roiSelector):
+        for selector in (self.ui.outputSelector, self.ui.roiSelector, *(one for _label, one in self.inputs.rows)):
             current = selector.currentNode()
             if current is not None and current.GetID() == node.GetID():
                 selector.setCurrentNode(None)
@@ -340,6 +343,6 @@ class Panel:
         node = self.node
         plan = self.models.plan_for(node)
         calm = self.machine.state in (State.IDLE, State.DONE)  # not after a failure: the user looks into that first
-        if self.parameters is None or not calm or plan is None or self.measured(node) is not None:
+        if self.parameters is None or not calm or plan is None or self.models.is_synthesis or self.measured(node) is not None:
             return
         self.measurement.begin(plan.key, preferences.device_kind(self.logic.client.hello))

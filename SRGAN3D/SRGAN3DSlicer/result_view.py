@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from . import choices, compare, results, summary, texts
+from . import choices, compare, ct_window, results, summary, texts
 from .slots import connect, slot
 
 
@@ -22,12 +22,14 @@ class ResultView:
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", results.MODEL)
         choices.fill(ui.compareCombo, texts.modes())
         choices.fill(ui.againstCombo, texts.against())
+        choices.fill(ui.windowCombo, texts.windows())
         connect(
             [
                 (ui.resultSelector, "currentNodeChanged(vtkMRMLNode*)", self.on_result),
                 (ui.compareButton, "clicked(bool)", self.on_compare_button),
                 (ui.compareCombo, "currentIndexChanged(int)", self.on_mode),
                 (ui.againstCombo, "currentIndexChanged(int)", self.on_mode),
+                (ui.windowCombo, "currentIndexChanged(int)", self.on_window),
                 (ui.fadeSlider, "valueChanged(int)", self.on_fade),
                 (ui.holdButton, "pressed()", self.on_hold),
                 (ui.holdButton, "released()", self.on_release),
@@ -104,6 +106,11 @@ class ResultView:
             self._compare()
 
     @slot
+    def on_window(self, *_arguments: Any) -> None:
+        if not self.updating and ct_window.is_hounsfield(self.node):
+            ct_window.set_window(self.node, choices.data(self.ui.windowCombo))
+
+    @slot
     def on_fade(self, *_arguments: Any) -> None:
         if not self.updating:
             self.comparison.fade(self.ui.fadeSlider.value / 100)
@@ -157,6 +164,11 @@ class ResultView:
         ui.summaryLabel.text = "\n".join(summary.lines(node, info))
         ui.detailsLabel.setVisible(bool(ui.detailsButton.checked))
         ui.detailsLabel.text = _breakable(self.details()) if ui.detailsButton.checked else ""
+        ui.windowCombo.setVisible(ct_window.is_hounsfield(node))
+        if ct_window.is_hounsfield(node) and ct_window.chosen(node):
+            self.updating, before = True, self.updating
+            choices.choose(ui.windowCombo, ct_window.chosen(node))
+            self.updating = before
         is_open = self.comparison.is_open
         ui.compareButton.checked = is_open
         mode = choices.data(ui.compareCombo)

@@ -15,8 +15,9 @@ from slicer import vtkMRMLScalarVolumeNode
 
 from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
 from SRGAN3DLib.contract.result_info import noise_in_words
+from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 
-from . import mrml
+from . import ct_window, mrml
 
 PREFIX = "SRGAN3D."
 MODEL, INFO = f"{PREFIX}Model", f"{PREFIX}Info"
@@ -94,6 +95,8 @@ def publish(source: Any, target: Any | None, name: str, array: np.ndarray, matri
     It gets the same parent transform (linear or not), window, colours and units as the source, and its account.
     """
     scene = source.GetScene()
+    if attributes.get("Unit") == "HU":  # whole numbers that the worker has clipped; a .npy result is float32
+        array = np.rint(array).astype(np.int16)
     node = target or scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
     try:
         mrml.fill(node, array, matrix)
@@ -104,6 +107,8 @@ def publish(source: Any, target: Any | None, name: str, array: np.ndarray, matri
     node.SetAndObserveTransformNodeID(source.GetTransformNodeID())
     node.CreateDefaultDisplayNodes()
     display_like(source, node)
+    if attributes.get("Unit") == "HU":
+        ct_window.show_hounsfield(node)
     _describe(source, node, attributes)
     if target is None:
         put_beside(source, node)
@@ -183,20 +188,33 @@ def publish_frames(
 def provenance(source: Any, info: dict[str, Any]) -> dict[str, str]:
     """What stands in the result's attributes, under `SRGAN3D.`."""
     blur = info.get("blur", {})
-    return {
+    made = info.get("output_image") if is_synthetic(info) else None
+    own = (
+        {"Task": "synthesis", "Contrast": str(made.get("contrast")), "Unit": str(made.get("unit") or "")} if isinstance(made, dict) else {}
+    )
+    return own | {
         "Model": info["model"]["name"],
         "ModelSHA256": info["model"]["sha256"],
         "Input": source.GetName(),
         "InputSpacing": " ".join(f"{s:.6g}" for s in source.GetSpacing()),
         "Device": f"{info['device']} {info['precision']}",
         "MirroredViews": str(info.get("flips", 1)),
-        "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip(),
+        "Blur": f"{blur.get('source')} {blur.get('mtf_kji') or ''}".strip() if blur else "",
         "Noise": noise_in_words(info["noise"]) if "noise" in info else "",
         "Consistency": agreement(info),
         "Version": info.get("version", ""),
-        "Warnings": "\n".join(map(str, without_paths(info.get("warnings", [])))),
+        "Warnings": "\n".join(map(str, without_paths([*_synthetic(info), *info.get("warnings", [])]))),
         "Info": json.dumps(without_paths({key: value for key, value in info.items() if key not in ("input", "output", "outputs")})),
     }
+
+
+def is_synthetic(info: dict[str, Any]) -> bool:
+    """Whether the result is an image of another contrast, and not the scan on a finer grid."""
+    return info.get("task") == "synthesis"
+
+
+def _synthetic(info: dict[str, Any]) -> list[str]:
+    return [SYNTHETIC_WARNING] if is_synthetic(info) and SYNTHETIC_WARNING not in info.get("warnings", []) else []
 
 
 def without_paths(value: Any) -> Any:

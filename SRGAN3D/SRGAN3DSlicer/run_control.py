@@ -61,6 +61,9 @@ class RunControl:
         roi = self.panel.ui.roiSelector.currentNode()
         self.timed = (self.panel.models.plan_for(node).key, mrml.voxel_count(node, roi))
         self._log_start(node)
+        if self.panel.models.is_synthesis:
+            self._start_synthesis(node, roi)
+            return
         self.run = self.panel.logic.superResolveAsync(
             node,
             self.panel.ui.outputSelector.currentNode(),
@@ -70,6 +73,18 @@ class RunControl:
             onDone=self.on_done,
             onError=self.on_error,
             **self._options(node),
+        )
+
+    def _start_synthesis(self, node: Any, roi: Any) -> None:
+        options = self._options(node)
+        self.run = self.panel.logic.synthesizeAsync(
+            self.panel.inputs.volumes(self.panel.header, node),
+            self.panel.ui.outputSelector.currentNode(),
+            roi=roi,
+            onProgress=self.on_progress,
+            onDone=self.on_done,
+            onError=self.on_error,
+            **{name: options[name] for name in ("model", "device", "precision", "memoryLimit", "flips")},
         )
 
     def _options(self, node: Any) -> dict[str, Any]:
@@ -159,7 +174,7 @@ class RunControl:
         self._remember_speed(info, len(run.infos))
         text = _("Done in {time}: {name}").format(time=forecast.clock(time.monotonic() - self.begun), name=node.GetName())
         self.panel.display.say(f"{text} ({'; '.join(run.notes)})" if run.notes else text)
-        self.panel.display.log(f"done: {info['device']} {info['precision']}, {info.get('seconds')} s, blur {info.get('blur')}")
+        self.panel.display.log(f"done: {info['device']} {info['precision']}, {info.get('seconds')} s, blur {info.get('blur', 'not asked')}")
         for line in info.get("fallbacks", []):
             self.panel.display.log(_("Warning: {text}").format(text=line))
         self.run = None

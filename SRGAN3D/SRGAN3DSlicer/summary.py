@@ -7,6 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.result_info import noise_in_words
+from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 
 from . import mrml, results
 from .tasks import direction_words
@@ -19,7 +20,8 @@ def lines(node: Any, info: dict[str, Any]) -> list[str]:
     """What the result is, what to think of it, what was noticed."""
     if not info:
         return [_("{name}: made by SRGAN3D, but its account cannot be read.").format(name=node.GetName())]
-    found = [_what(node), _opinion(node, info)]
+    opinion = SYNTHETIC_WARNING[:1].upper() + SYNTHETIC_WARNING[1:] + "." if results.is_synthetic(info) else _opinion(node, info)
+    found = [_what(node), opinion]
     noticed = _noticed(node, info)
     return [*found, noticed] if noticed else found
 
@@ -54,7 +56,7 @@ def _inferred_below(node: Any) -> str:
 def _noticed(node: Any, info: dict[str, Any]) -> str:
     """Noise, blur, and the first warning."""
     words = [word for word in (noise_words(info), blur_words(node, info)) if word]
-    warnings = [plain(line, node) for line in [*info.get("warnings", []), *info.get("fallbacks", [])]]
+    warnings = [plain(line, node) for line in [*info.get("warnings", []), *info.get("fallbacks", [])] if line != SYNTHETIC_WARNING]
     text = "; ".join([*words, *warnings[:1]])
     if len(warnings) > 1:
         text += " " + _("({count} more under Details)").format(count=len(warnings) - 1)
@@ -117,10 +119,15 @@ def details(node: Any, info: dict[str, Any]) -> str:
         (_("Chosen because"), (info.get("choice") or {}).get("reason", "")),
         (_("Factors"), _by_direction(node, info.get("factors_kji"), "{:d}")),
         (_("Voxels"), _by_direction(node, _reversed(info.get("spacing_ijk_mm")), "{:.3f} mm")),
-        (_("Blur"), f"{blur.get('source', '?')}; {_('MTF at Nyquist')} {_by_direction(node, blur.get('mtf_kji'), '{:.2f}')}"),
+        (
+            _("Blur"),
+            ""
+            if results.is_synthetic(info)
+            else f"{blur.get('source', '?')}; {_('MTF at Nyquist')} {_by_direction(node, blur.get('mtf_kji'), '{:.2f}')}",
+        ),
         (_("Noise"), noise_in_words(info["noise"]) if info.get("noise") else ""),
-        (_("Agreement with the scan"), results.agreement(info)),
-        (_("Back projection"), _("yes") if consistency.get("back_projection") else _("no")),
+        (_("Agreement with the scan"), "" if results.is_synthetic(info) else results.agreement(info)),
+        (_("Back projection"), "" if results.is_synthetic(info) else _("yes") if consistency.get("back_projection") else _("no")),
         (_("Mirrored views"), str(info.get("flips", 1))),
         (_("Device"), f"{info.get('device', '?')} {info.get('precision', '?')}, {info.get('seconds', '?')} s"),
         (_("Version"), str(info.get("version", "?"))),
@@ -144,7 +151,10 @@ def _by_direction(node: Any, values_kji: Sequence[float] | None, form: str) -> s
 
 def citation(info: dict[str, Any]) -> str:
     model = info.get("model") or {}
+    papers = "I. Sánchez, V. Vilaplana: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440, 2018; "
+    if results.is_synthetic(info):
+        papers = "I. Sánchez, V. Vilaplana: 3D Medical Image Synthesis using Generative Adversarial Networks, womENCourage 2017; " + papers
     return (
-        "I. Sánchez, V. Vilaplana: Brain MRI super-resolution using 3D generative adversarial networks, arXiv 1812.11440, 2018; "
-        f"computed with SRGAN3D {info.get('version', '')}, model {model.get('name', '?')} (SHA-256 {str(model.get('sha256', '?'))[:12]})."
+        papers
+        + f"computed with SRGAN3D {info.get('version', '')}, model {model.get('name', '?')} (SHA-256 {str(model.get('sha256', '?'))[:12]})."
     )

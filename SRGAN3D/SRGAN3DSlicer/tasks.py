@@ -12,7 +12,7 @@ from SRGAN3DLib.contract.model_choice import choose_model, resampled_shape, want
 
 from .placement import Factors, placed_factors, thins_slices, too_fine
 
-AUTO, ISOTROPIC, THIN, OTHER = "auto", "isotropic", "thin", "other"
+AUTO, ISOTROPIC, THIN, OTHER, SYNTHESIS = "auto", "isotropic", "thin", "other", "synthesis"
 Headers = Mapping[str, CheckpointHeader]
 Spacing = tuple[float, float, float]
 
@@ -43,6 +43,7 @@ class Plan:
 
 def choices(headers: Headers) -> dict[str, str]:
     """Ids and words of what can be done with these models."""
+    every, headers = headers, for_super_resolution(headers)
     found = {AUTO: _("Automatic")}
     alike = sorted({header.generator.factors[0] for header in headers.values() if len(set(header.generator.factors)) == 1})
     found |= {f"x{factor}": _("Super-resolve x{factor} in all directions").format(factor=factor) for factor in alike if factor > 1}
@@ -50,11 +51,23 @@ def choices(headers: Headers) -> dict[str, str]:
         found[THIN] = _("Thin the slices")
     if headers:
         found[ISOTROPIC] = _("Make the voxels cubic")
-    return found | {OTHER: _("Other model...")}
+    found[OTHER] = _("Other model...")
+    return found | ({SYNTHESIS: _("Synthesize another contrast...")} if len(every) > len(headers) else {})
+
+
+def for_super_resolution(headers: Headers) -> dict[str, CheckpointHeader]:
+    return {key: header for key, header in headers.items() if header.task == "super-resolution"}
+
+
+def for_synthesis(headers: Headers) -> dict[str, CheckpointHeader]:
+    return {key: header for key, header in headers.items() if header.task == "synthesis" and header.output is not None and header.inputs}
 
 
 def plan(task: str, by_hand: str, headers: Headers, spacing_ijk: Spacing, directions: Sequence[str] = ("R", "A", "S")) -> Plan | None:
-    """The plan for one volume; None where no model is there. `by_hand` is the key of the model for the task "other"."""
+    """The plan for one volume; None where no model is there. `by_hand` is the key of the model for the tasks "other" and "synthesis"."""
+    if task == SYNTHESIS:
+        return _synthesis_plan(by_hand, for_synthesis(headers), spacing_ijk, directions)
+    headers = for_super_resolution(headers)
     shipped = {key: header for key, header in headers.items() if key == header.name} or dict(headers)
     if not headers:
         return None
@@ -73,6 +86,18 @@ def plan(task: str, by_hand: str, headers: Headers, spacing_ijk: Spacing, direct
     if wanted is not None:
         reason = _("{name}, then resampled to voxels of {size:.3g} mm.").format(name=header.name, size=min(spacing_ijk))
     return Plan(choice.name, header, choice.factors_ijk, ISOTROPIC if wanted is not None else None, reason)
+
+
+def _synthesis_plan(key: str, headers: Headers, spacing_ijk: Spacing, directions: Sequence[str]) -> Plan | None:
+    """The factors of a synthesis model lie along R, A, S, and not along the axes of the array as they come."""
+    if key not in headers:
+        return None
+    header = headers[key]
+    own = dict(zip("SAR", header.generator.factors, strict=True))
+    factors = tuple(own[direction] for direction in directions)
+    inputs = _(" and ").join(image.name for image in header.inputs)
+    reason = _("{name}: makes {output} from {inputs}.").format(name=header.name, output=header.output.contrast, inputs=inputs)
+    return Plan(key, header, factors, reason=reason)
 
 
 def _slice_model(headers: Headers, spacing_ijk: Spacing) -> str:

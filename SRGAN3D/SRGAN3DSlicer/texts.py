@@ -4,7 +4,9 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
+from SRGAN3DLib.contract.errors import SRGAN3DError
 from SRGAN3DLib.contract.job_values import FLIPS
+from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 
 from . import compare, forecast, mrml
 from .preferences import Measured
@@ -36,6 +38,11 @@ def views() -> dict[str, str]:
     return {"1": _("None"), **{str(n): _("Mean of {n}: {n} times the time").format(n=n) for n in FLIPS[1:]}}
 
 
+def windows() -> dict[str, str]:
+    """Ids of the windows of `ct_window`, in words."""
+    return {"soft": _("Soft tissue (40 +- 200 HU)"), "bone": _("Bone (500 +- 1000 HU)")}
+
+
 def modes() -> dict[str, str]:
     return {compare.FADE: _("Fade"), compare.SIDE_BY_SIDE: _("Side by side"), compare.CHECKERBOARD: _("Checkerboard")}
 
@@ -56,6 +63,30 @@ def hindrance(closing: bool, headers: Any, torch_is_there: bool, node: Any, outp
     if reason:
         return sentence(reason, node)
     return "" if torch_is_there else _("PyTorch is not installed: use Install.")
+
+
+def hindrance_of_synthesis(panel: Any, several: bool) -> str:
+    """Why another contrast cannot be made; "" where nothing is in the way."""
+    header = panel.header
+    if header is None:
+        return _("Choose a model.")
+    if several:
+        return _("Another contrast is made of one head at a time: close the list of scans.")
+    try:
+        found = panel.inputs.volumes(header, panel.node)
+    except SRGAN3DError as error:
+        return sentence(str(error), None)
+    output = panel.ui.outputSelector.currentNode()
+    if output is not None and output.GetID() in {node.GetID() for node in found.values()}:
+        return _("The output is one of the inputs; choose another output.")
+    return ""
+
+
+def notice(synthetic: bool) -> str:
+    """What always stands at the foot of the panel."""
+    if synthetic:
+        return _("Research software. {warning}.").format(warning=SYNTHETIC_WARNING[:1].upper() + SYNTHETIC_WARNING[1:])
+    return _("Research software, not for diagnosis: detail finer than the voxels of the scan is inferred.")
 
 
 def sentence(text: str, node: Any) -> str:

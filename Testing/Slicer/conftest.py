@@ -67,3 +67,23 @@ def bench(app: Any, tiny_model: Path) -> Iterator[Any]:
     one.widget.cleanup()
     app.processEvents()  # what was to be done once the views have their size
     assert pythonqt.swallowed == [] and slicer_double.boxes == []
+
+
+@pytest.fixture(scope="session")
+def tiny_synthesis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained checkpoint that makes a CT from T1w and T2w."""
+    import torch
+
+    from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
+    from SRGAN3DLib.contract.configs import GeneratorConfig
+    from SRGAN3DLib.contract.synthesis import InputImage, ct_output
+    from SRGAN3DLib.networks.checkpoint import Checkpoint
+    from SRGAN3DLib.networks.generator import Generator
+
+    torch.manual_seed(3)
+    config = GeneratorConfig(factors=(1, 1, 1), features=4, blocks=1, norm="none", upsampling="subpixel", input_channels=2)
+    inputs = (InputImage("T1w", "T1w"), InputImage("T2w", "T2w"))
+    header = CheckpointHeader("tiny-ct", config, task="synthesis", inputs=inputs, output=ct_output())
+    path = tmp_path_factory.mktemp("synthesis") / "tiny-ct.safetensors"
+    Checkpoint(header, Generator(config).state_dict()).save(path)
+    return path

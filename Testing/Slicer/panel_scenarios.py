@@ -15,6 +15,7 @@ import check_scenarios
 import many_scenarios
 import numpy as np
 import slicer
+import synthesis_scenarios
 import unhappy_scenarios
 from bench import OBLIQUE, Bench, model_files
 from fake_process import HELLO, FakeProcess
@@ -357,6 +358,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
         module_goes_while_running,
         *check_scenarios.SCENARIOS,
         *many_scenarios.SCENARIOS,
+        *synthesis_scenarios.SCENARIOS,
         *unhappy_scenarios.SCENARIOS,
     )
 }

@@ -17,12 +17,13 @@ import pytest
 import slicer
 from grids import LEFT_HANDED, OBLIQUE, SHEARED
 from SRGAN3DSlicer import logic as logic_module
-from SRGAN3DSlicer import mrml, worker_client, worker_process
+from SRGAN3DSlicer import mrml, results, worker_client, worker_process
 from SRGAN3DSlicer.logic import Logic
 
 from SRGAN3DLib.app.cli import main
 from SRGAN3DLib.contract.errors import Cancelled, CheckpointError, JobError, ResourceError, SRGAN3DError, VolumeError
 from SRGAN3DLib.contract.events import Progress
+from SRGAN3DLib.contract.synthesis import SYNTHETIC_WARNING
 from SRGAN3DLib.volumes.volume import Volume
 
 
@@ -349,3 +350,25 @@ def test_a_check_says_whether_the_model_helps(logic: Logic, scene: Any, add_volu
         logic.check(node, model="none")
     wait(logic, logic.checkAsync(node, device="cpu"))
     assert not logic.runs
+
+
+def test_synthesis_by_script(logic: Logic, scene: Any, add_volume: Any, small_head: np.ndarray, tiny_synthesis: Path) -> None:
+    """Two inputs on two grids become a CT on the first one's; the result carries the stronger warning, and is windowed as a CT."""
+    first, second = add_volume(OBLIQUE, name="t1"), add_volume(SHEARED, 700 - small_head, name="t2")
+    out = logic.synthesize({"T2w": second, "T1w": first}, model=str(tiny_synthesis), device="cpu")
+    assert out.GetName() == "t1 CT" and mrml.array_of(out).dtype == np.int16 and results.source_of(out) is first
+    assert np.abs(mrml.ijk_to_ras(out) - OBLIQUE).max() < 1e-9 and mrml.array_of(out).shape == small_head.shape
+    assert (out.GetDisplayNode().GetWindow(), out.GetDisplayNode().GetLevel()) == (400.0, 40.0)
+    assert SYNTHETIC_WARNING in out.GetAttribute("SRGAN3D.Warnings") and out.GetAttribute("SRGAN3D.Unit") == "HU"
+    assert out.GetVoxelValueUnits().GetCodeValue() == "[hnsf'U]" and out.GetAttribute("SRGAN3D.Model") == "tiny-ct"
+    before = saved(scene)
+    for inputs, words in (
+        ({"T1w": first}, "takes T1w, T2w: T2w is missing"),
+        ({"T1w": first, "T2w": second, "PD": first}, "PD is none of them"),
+        ({"T1w": first, "T2w": first}, "one volume is given for two"),
+    ):
+        with pytest.raises(JobError, match=words):
+            logic.synthesize(inputs, model=str(tiny_synthesis))
+    with pytest.raises(CheckpointError, match="not for synthesis"):
+        logic.synthesize({"T1w": first}, model="t1-x2")
+    assert saved(scene) == before
