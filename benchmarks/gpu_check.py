@@ -41,6 +41,7 @@ from SRGAN3DLib.training.trainer import Trainer
 from SRGAN3DLib.volumes.volume import Volume
 
 SEED = 20170331
+TOLD = Conditions((0.5, 0.5, 0.5), 0.02)  # a medium blur, a little noise
 FP32_BAR, BF16_BAR_DB = 1e-5, 0.02
 
 
@@ -91,9 +92,9 @@ def memory_check(device: str, side: int) -> dict[str, Any]:
     generator = Checkpoint.load("t1-x2").generator()
     network = CompiledGenerator(generator, torch.float32, device)
     image = made_up_scan(side).array / 640
-    whole = tiling.run(network, image, mtf=(0.5, 0.5, 0.5))[0]
+    whole = tiling.run(network, image, told=TOLD)[0]
     shape = (side, side, side)
-    pieces, ran = tiling.run(network, image, mtf=(0.5, 0.5, 0.5), forced=tiling.plan_of(network, shape, (2, 2, 2), (8, 8, 8)))
+    pieces, ran = tiling.run(network, image, told=TOLD, forced=tiling.plan_of(network, shape, (2, 2, 2), (8, 8, 8)))
     trunk, calls = network.trunk, [0]
 
     def scarce(*given: Any) -> torch.Tensor:
@@ -103,7 +104,7 @@ def memory_check(device: str, side: int) -> dict[str, Any]:
         return trunk(*given)
 
     network.trunk = scarce  # type: ignore[method-assign]
-    halved, after = tiling.run(network, image, mtf=(0.5, 0.5, 0.5))
+    halved, after = tiling.run(network, image, told=TOLD)
     apart = max(float(np.abs(other - whole).max() / np.ptp(whole)) for other in (pieces, halved))
     passed = apart <= FP32_BAR and ran.pieces >= 8 and len(after.out_of_memory) == 1
     return {"pieces": ran.pieces, "halved": after.out_of_memory, "difference": apart, "passed": passed}
@@ -117,8 +118,8 @@ def speed(device: str, side: int) -> dict[str, Any]:
     image = made_up_scan(side).array / 640
     if choice.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(choice.device)
-    tiling.run(network, image[:32, :32, :32], mtf=(0.5, 0.5, 0.5))
-    seconds = min(timed(lambda: tiling.run(network, image, mtf=(0.5, 0.5, 0.5)), choice.device) for _ in range(2))
+    tiling.run(network, image[:32, :32, :32], told=TOLD)
+    seconds = min(timed(lambda: tiling.run(network, image, told=TOLD), choice.device) for _ in range(2))
     row = {"precision": choice.precision, "output": [2 * side] * 3, "seconds": seconds, "hr_voxels_per_s": (2 * side) ** 3 / seconds}
     if choice.device.type == "cuda":
         row["peak_mib"] = torch.cuda.max_memory_allocated(choice.device) / 2**20

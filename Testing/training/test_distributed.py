@@ -102,7 +102,7 @@ def test_a_folder_is_shared_out(tmp_path: Path, tiny_model: Path, small_head: np
     info = json.loads(out)  # one answer, not two
     assert [Path(row["output"]).name for row in info["done"]] == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
     assert [Path(row["input"]).name for row in info["failed"]] == ["b.nii.gz"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz", "d.nii.gz"]
     assert pair.returncode != 0 and "exitcode  : 3" in said and "rank 1: " in said
 
 
