@@ -36,6 +36,7 @@ from SRGAN3DLib.inference.devices import choose
 from SRGAN3DLib.inference.super_resolver import SuperResolver
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
+from SRGAN3DLib.networks.generator import Conditions
 from SRGAN3DLib.training.datasets import TrainingSet
 from SRGAN3DLib.training.trainer import Trainer
 from SRGAN3DLib.volumes.volume import Volume
