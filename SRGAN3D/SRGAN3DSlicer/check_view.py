@@ -61,9 +61,8 @@ class CheckView:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """One sentence."""
-    text = str(row["verdict"])
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    """One sentence. It begins with the model's name, which stays as it is."""
+    return str(row["verdict"]).removesuffix(".") + "."
 
 
 def lines(row: dict[str, Any], node: Any) -> list[str]:

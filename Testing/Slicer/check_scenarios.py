@@ -49,7 +49,7 @@ def a_check_before_the_click(bench: Bench) -> None:
     assert asked["ijk_to_ras"] == mrml.ijk_to_ras(ui.inputSelector.currentNode()).tolist() and asked["noise"] == "auto"
     assert ui.statusLabel.text.startswith("Checked in") and ui.applyButton.text == "Super-resolve"
     assert ui.checkLabel.isVisibleTo(window) and not ui.checkDetailsLabel.isVisibleTo(window)
-    assert ui.checkLabel.text == "Tiny helps on this scan: about +2.1 dB over the best interpolation."
+    assert ui.checkLabel.text == "tiny helps on this scan: about +2.1 dB over the best interpolation."
     ui.checkDetailsButton.setChecked(True)
     assert ui.checkDetailsLabel.isVisibleTo(window) and ui.checkDetailsLabel.text.split("\n") == [
         "noise: 9 % of bright tissue (outside: less detail)",

@@ -74,12 +74,21 @@ class Studio:
         self.settle()
         path = str(self.folder / f"{name}.png")
         self.window.grab().save(path)
+        if not self.whole:
+            small(Path(path), 32)
         print(f"{name}: {WIDTH} x {self.height()}", flush=True)
 
     def close(self) -> None:
         self.bench.widget.cleanup()
         if self.panel is not None:
             self.panel.delete()
+
+
+def small(path: Path, colours: int) -> None:
+    """Few colours are enough for a panel: the repository stays small."""
+    from PIL import Image
+
+    Image.open(path).convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def read(scan: str) -> Any:
@@ -130,7 +139,31 @@ def states(studio: Studio) -> None:
     ui.detailsButton.setChecked(True)
     studio.shoot("panel-details")
     ui.detailsButton.setChecked(False)
+    ui.checkButton.click()
+    bench.until("done", "failed")
+    ui.checkDetailsButton.setChecked(True)
+    studio.shoot("panel-checked")
+    ui.checkDetailsButton.setChecked(False)
+    synthesis(studio)
     several(studio)
+
+
+def synthesis(studio: Studio) -> None:
+    """The task for another contrast, before the click. No model for it is shipped: a header without numbers stands in for one."""
+    from bench import model_files
+    from SRGAN3DSlicer import mrml
+    from synthesis_scenarios import HEADER
+
+    bench, ui = studio.bench, studio.bench.ui
+    array = mrml.array_of(studio.coarse)
+    bench.panel.result.choose(None)
+    second = bench.add_volume(name="T2w", matrix=mrml.ijk_to_ras(studio.coarse), array=array.max() - array)
+    with model_files(("my-ct", [1, 1, 1]), **HEADER) as (path,):
+        bench.panel.add_model(path)
+        ui.statusLabel.setVisible(False)
+        studio.shoot("panel-synthesis")
+        bench.choose(ui.taskCombo, "auto")
+    slicer.mrmlScene.RemoveNode(second)
 
 
 def several(studio: Studio) -> None:
@@ -166,7 +199,8 @@ def side_by_side(studio: Studio) -> None:
     for one in pictures:
         whole.paste(one, (at, 0 if one is panel else 20))
         at += one.width + 10
-    whole.quantize(128).save(studio.folder / "side-by-side.png", optimize=True)
+    whole.save(studio.folder / "side-by-side.png")
+    small(studio.folder / "side-by-side.png", 24)
 
 
 def whole_window(studio: Studio) -> None:
