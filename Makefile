@@ -1,11 +1,11 @@
-# make demo | test | test-all | lint | bench: each sets up .venv by itself and needs python3 >= 3.10 and the package index.
+# make demo | test | test-all | coverage | lint | bench: each sets up .venv by itself and needs python3 >= 3.10 and the package index.
 # Another Python: make PYTHON=python3.12 test      More for pip (an index, say): make PIP_ARGS="--index-url URL" test
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_ARGS)
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all coverage lint bench clean
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -22,6 +22,11 @@ test-all: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# The share of the library's lines that `make test` runs; what worker processes run is not counted.
+coverage: .venv/.installed-test
+	@$(INSTALL) --no-build-isolation -e '.[coverage]'
+	$(BIN)/python -m pytest -m "not slow" --cov=SRGAN3DLib --cov-report=term
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .

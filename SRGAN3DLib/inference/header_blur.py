@@ -9,7 +9,7 @@ from SRGAN3DLib.physics.degradations import AxisBlur
 
 SLICES_FROM_MM = 2.0  # 3-D acquisitions state a thickness too, which is no profile; their partitions are thinner than this, as a rule
 WHOLE_BAND = 0.92  # share of the image matrix that was acquired, from which on nothing was zero-filled
-Triple = tuple[float, float, float]
+FloatTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HeaderAxis:
     says: str
 
 
-def header_blur(facts: Any, shape_kji: tuple[int, ...], spacing_kji_mm: Triple) -> tuple[HeaderAxis | None, ...]:
+def header_blur(facts: Any, shape_kji: tuple[int, ...], spacing_kji_mm: FloatTriple) -> tuple[HeaderAxis | None, ...]:
     """Along K, J, I of the file's own array: what `Volume.acquisition` says; None along axes of which it says nothing.
 
     A slice profile of thickness t lies between a gaussian of FWHM t and a box of width t. An in-plane axis with fewer acquired than

@@ -27,7 +27,7 @@ from SRGAN3DLib.physics.intensity import IntensityScale
 
 from . import memory
 
-Triple = tuple[int, int, int]
+IntTriple = tuple[int, int, int]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 T = TypeVar("T")
 
@@ -49,23 +49,23 @@ class Network(Protocol):
     @property
     def trunk_halo(self) -> int: ...
     @property
-    def tail_halo(self) -> Triple: ...
+    def tail_halo(self) -> IntTriple: ...
     @property
     def trunk_share(self) -> float: ...
     def trunk(self, image: Tensor, told: Conditions, keep: tuple[int, int], tick: Callable[[float], None]) -> Tensor: ...
     def tail(self, features: Tensor, image: Tensor, margins: Box) -> Tensor: ...
-    def trunk_bytes(self, shape_kji: Triple) -> int: ...
-    def features_bytes(self, shape_kji: Triple) -> int: ...
-    def tail_bytes(self, core_kji: Triple) -> int: ...
+    def trunk_bytes(self, shape_kji: IntTriple) -> int: ...
+    def features_bytes(self, shape_kji: IntTriple) -> int: ...
+    def tail_bytes(self, core_kji: IntTriple) -> int: ...
 
 
 @dataclass(frozen=True)
 class Plan:
     """`cores` are disjoint and fill the volume; `scratch_bytes` is the most that is held beside input and output."""
 
-    shape_kji: Triple
+    shape_kji: IntTriple
     cores: tuple[Box, ...]
-    tile_kji: Triple
+    tile_kji: IntTriple
     scratch_bytes: int
 
 
@@ -125,7 +125,7 @@ def run(
 # ---- planning
 
 
-def affordable_plan(network: Network, shape_kji: Triple, memory_limit: int | None) -> Plan:
+def affordable_plan(network: Network, shape_kji: IntTriple, memory_limit: int | None) -> Plan:
     """The plan for what the limit leaves beside what the process holds now and the output. Raises `ResourceError`."""
     held = memory.resident_bytes()
     limit = memory_limit or held + int(SHARE_OF_FREE * memory.available_bytes())
@@ -143,14 +143,14 @@ def affordable_plan(network: Network, shape_kji: Triple, memory_limit: int | Non
     return chosen
 
 
-def plan(network: Network, shape_kji: Triple, budget_bytes: float) -> Plan:
+def plan(network: Network, shape_kji: IntTriple, budget_bytes: float) -> Plan:
     """The cheapest plan that fits: of all even splits along K, J, I the one that computes the fewest voxels, halos included.
 
     Where none fits, the smallest there is: compare its `scratch_bytes` with the budget.
     """
     tile_kji = _tile(network, budget_bytes)
 
-    def fits(parts: Triple) -> bool:
+    def fits(parts: IntTriple) -> bool:
         return _scratch_bytes(network, shape_kji, parts, tile_kji) <= budget_bytes
 
     smallest = _triple(max(_splits(n)) for n in shape_kji)
@@ -158,14 +158,14 @@ def plan(network: Network, shape_kji: Triple, budget_bytes: float) -> Plan:
     return plan_of(network, shape_kji, best, tile_kji)
 
 
-def plan_of(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> Plan:
+def plan_of(network: Network, shape_kji: IntTriple, parts: IntTriple, tile_kji: IntTriple) -> Plan:
     """The plan of `parts` pieces along K, J, I and tiles of at most `tile_kji`."""
     k, j, i = shape_kji
     cores = _grid(((0, k), (0, j), (0, i)), parts)
     return Plan(shape_kji, cores, tile_kji, _scratch_bytes(network, shape_kji, parts, tile_kji))
 
 
-def _tile(network: Network, budget_bytes: float) -> Triple:
+def _tile(network: Network, budget_bytes: float) -> IntTriple:
     most = min(CPU_TILE_BYTES if network.device.type == "cpu" else GPU_TILE_BYTES, budget_bytes / 4)
     edge = next((e for e in TILE_EDGES if network.tail_bytes((e, e, e)) <= most), 1)
     return (edge, edge, edge)
@@ -176,11 +176,11 @@ def _splits(n: int) -> list[int]:
     return sorted({math.ceil(n / parts): parts for parts in range(max(1, n // LEAST_CORE), 0, -1)}.values())
 
 
-def _halo(network: Network) -> Triple:
+def _halo(network: Network) -> IntTriple:
     return _triple(network.trunk_halo + h for h in network.tail_halo)
 
 
-def _scratch_bytes(network: Network, shape_kji: Triple, parts: Triple, tile_kji: Triple) -> int:
+def _scratch_bytes(network: Network, shape_kji: IntTriple, parts: IntTriple, tile_kji: IntTriple) -> int:
     cores = [math.ceil(n / p) for n, p in zip(shape_kji, parts, strict=True)]
     k, j, i = (min(n, c + h * min(2, p - 1)) for n, c, h, p in zip(shape_kji, cores, _halo(network), parts, strict=True))
     image = k * j * i * 4 * (network.config.input_channels + 1)  # the piece, scaled, and what scaling it takes
@@ -188,7 +188,7 @@ def _scratch_bytes(network: Network, shape_kji: Triple, parts: Triple, tile_kji:
     return image + max(network.trunk_bytes((k, j, i)), network.features_bytes((k, j, i)) + tail)
 
 
-def _cheapest_first(network: Network, shape_kji: Triple) -> list[Triple]:
+def _cheapest_first(network: Network, shape_kji: IntTriple) -> list[IntTriple]:
     """All splits by the voxels the trunk computes, mean over its convolutions: along K it leaves out what later ones do not need."""
     k, j, i = _halo(network)
     axes = []
@@ -248,7 +248,7 @@ class _Work:
         self.info.pieces += 1
         return features, image[:, :1], box
 
-    def _tiles(self, core: Box, tile_kji: Triple, features: Tensor, image: Tensor, box: Box) -> None:
+    def _tiles(self, core: Box, tile_kji: IntTriple, features: Tensor, image: Tensor, box: Box) -> None:
         parts = _triple(math.ceil(n / t) for n, t in zip(_sizes(core), tile_kji, strict=True))
         waiting = list(reversed(_grid(core, parts)))
         while waiting:
@@ -314,12 +314,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 # ---- boxes
 
 
-def _triple(values: Iterable[int]) -> Triple:
+def _triple(values: Iterable[int]) -> IntTriple:
     k, j, i = values
     return (k, j, i)
 
 
-def _sizes(box: Box) -> Triple:
+def _sizes(box: Box) -> IntTriple:
     return _triple(stop - start for start, stop in box)
 
 
@@ -332,7 +332,7 @@ def _cut(axis: tuple[int, int], parts: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(start + n * p // parts for p in range(parts + 1)))
 
 
-def _grid(box: Box, parts: Triple) -> tuple[Box, ...]:
+def _grid(box: Box, parts: IntTriple) -> tuple[Box, ...]:
     """The box cut into parts[0] x parts[1] x parts[2] boxes of about one size."""
     k, j, i = map(_cut, box, parts)
     return tuple(itertools.product(k, j, i))
@@ -342,6 +342,6 @@ def _around(axis: tuple[int, int], halo: int, n: int) -> tuple[int, int]:
     return max(0, axis[0] - halo), min(n, axis[1] + halo)
 
 
-def _box_around(core: Box, halo: Triple, shape_kji: Triple) -> Box:
+def _box_around(core: Box, halo: IntTriple, shape_kji: IntTriple) -> Box:
     k, j, i = map(_around, core, halo, shape_kji)
     return (k, j, i)

@@ -25,7 +25,7 @@ from SRGAN3DLib.contract.configs import Factors, GeneratorConfig
 
 from .generator import UNKNOWN, Conditions, Generator, ResizeConvStage, SubpixelNNStage, SubpixelStage, trilinear
 from .phase_kernels import (
-    Triple,
+    IntTriple,
     double,
     folded,
     interleave,
@@ -59,7 +59,7 @@ class Conv:
     slope: float
     onednn: bool  # call it directly: `F.conv3d` keeps small fp32 tensors from it, and is 5 to 8 times slower on them
 
-    def __call__(self, x: Tensor, padding: Triple = (0, 0, 0)) -> Tensor:
+    def __call__(self, x: Tensor, padding: IntTriple = (0, 0, 0)) -> Tensor:
         if self.onednn:
             y = torch.mkldnn_convolution(x, self.weight, self.bias, padding, (1, 1, 1), (1, 1, 1), 1)
         else:
@@ -95,7 +95,7 @@ class Stage:
     factors: Factors
     before: Conv | None
     convs: tuple[Conv, ...]
-    starts: tuple[Triple, ...]
+    starts: tuple[IntTriple, ...]
 
     @property
     def reach(self) -> int:
@@ -231,7 +231,7 @@ class CompiledGenerator:
     # ---- the tail: upsampling stages and output convolution
 
     @property
-    def tail_halo(self) -> Triple:
+    def tail_halo(self) -> IntTriple:
         """LR voxels to each side, over K, J, I, that `tail` reads of the trunk's features."""
         return tail_halo(self.config)
 
@@ -285,7 +285,7 @@ class CompiledGenerator:
         tail += last * self.output.weight.numel()
         return trunk / (trunk + tail)
 
-    def trunk_bytes(self, shape_kji: Triple) -> int:
+    def trunk_bytes(self, shape_kji: IntTriple) -> int:
         """The most memory `trunk` holds for a piece of `shape_kji` (its halo included), without the image it is given."""
         k, j, i = shape_kji
         sheet, width = j * i * self.dtype.itemsize, self.config.features
@@ -294,12 +294,12 @@ class CompiledGenerator:
         tensors = max(2 * width, width + self.first.weight.shape[1])
         return sheet * (tensors * (k + 2) + width * scratch * slab)
 
-    def features_bytes(self, shape_kji: Triple) -> int:
+    def features_bytes(self, shape_kji: IntTriple) -> int:
         """What stays of a piece when `trunk` has ended."""
         k, j, i = shape_kji
         return (k + 2) * j * i * self.config.features * self.dtype.itemsize
 
-    def tail_bytes(self, core_kji: Triple) -> int:
+    def tail_bytes(self, core_kji: IntTriple) -> int:
         """The most memory `tail` holds for a core of `core_kji`: the sum over all it makes, some of which is gone earlier."""
         total, grid = 0, core_kji
         for stage, beyond in zip(self.stages, margins_wanted(self.config), strict=True):
@@ -318,7 +318,7 @@ def trunk_halo(config: GeneratorConfig) -> int:
     return 2 + 2 * config.blocks
 
 
-def margins_wanted(config: GeneratorConfig) -> list[Triple]:
+def margins_wanted(config: GeneratorConfig) -> list[IntTriple]:
     """For each stage, how far beyond the core, in voxels of its coarse grid, the stages after it need its output."""
     reach = 2 if config.upsampling == "resize-conv" else 1
     wanted = [(0, 0, 0)]
@@ -327,13 +327,13 @@ def margins_wanted(config: GeneratorConfig) -> list[Triple]:
     return wanted
 
 
-def tail_halo(config: GeneratorConfig) -> Triple:
+def tail_halo(config: GeneratorConfig) -> IntTriple:
     reach = 2 if config.upsampling == "resize-conv" else 1
     k, j, i = margins_wanted(config)[0]
     return (k + reach, j + reach, i + reach)
 
 
-def limited(wanted: Triple, exists: Margins) -> Margins:
+def limited(wanted: IntTriple, exists: Margins) -> Margins:
     return tuple((min(w, low), min(w, high)) for w, (low, high) in zip(wanted, exists, strict=True))  # type: ignore[return-value]
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, Factors, GeneratorConfig
 
-from .phase_kernels import Triple, interleave, phase_kernel, phase_window, phases_of
+from .phase_kernels import IntTriple, interleave, phase_kernel, phase_window, phases_of
 
 TAIL = 64  # channels of the upsampling part [R]
 NOISE_UNIT = 0.1  # of bright tissue: the noise channel is then of the order of the others
@@ -82,7 +82,7 @@ class ResizeConvStage(nn.Module):
         phases = torch.cat([self._phase(x, phase) for phase in phases_of(self.factors)], dim=1)
         return F.leaky_relu(interleave(phases, self.factors), self.slope)
 
-    def _phase(self, x: Tensor, phase: Triple) -> Tensor:
+    def _phase(self, x: Tensor, phase: IntTriple) -> Tensor:
         """`x` with a margin of 1; one fine voxel of every coarse one."""
         kernel, start = phase_kernel(self.after.weight, phase, self.factors)
         return F.conv3d(phase_window(x, kernel, start), kernel, self.after.bias)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from SRGAN3DLib.contract.configs import Factors
 
-Triple = tuple[int, int, int]
+IntTriple = tuple[int, int, int]
 
 
 def double(tensor: Tensor | None) -> Tensor:
@@ -33,12 +33,12 @@ def folded(conv: nn.Conv3d, norm: nn.Module) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def phases_of(factors: Factors) -> list[Triple]:
+def phases_of(factors: Factors) -> list[IntTriple]:
     """All phases of a coarse voxel, I fastest: the order in which the channels of a stage lie."""
     return list(itertools.product(*map(range, factors)))  # type: ignore[arg-type]
 
 
-def phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> tuple[Tensor, Triple]:
+def phase_kernel(weight: Tensor, phase: IntTriple, factors: Factors) -> tuple[Tensor, IntTriple]:
     """What one phase of "replicate by `factors`, then the 3^3 `weight`" does on the coarse grid.
 
     The tap d = -1, 0, 1 of fine voxel f*k + p reads coarse voxel k + floor((p + d) / f): taps of one coarse voxel add up.
@@ -53,14 +53,14 @@ def phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> tuple[Tenso
     return weight, (starts[0], starts[1], starts[2])
 
 
-def phase_window(x: Tensor, kernel: Tensor, start: Triple) -> Tensor:
+def phase_window(x: Tensor, kernel: Tensor, start: IntTriple) -> Tensor:
     """What the `kernel` of a phase, its first tap at `start`, reads of `x` (N, C, k + 2, j + 2, i + 2), which has a margin of 1."""
     for axis, (first, taps) in enumerate(zip(start, kernel.shape[2:], strict=True), start=2):
         x = x.narrow(axis, first, x.shape[axis] + taps - 3)
     return x
 
 
-def transposed_phase_kernel(weight: Tensor, phase: Triple, factors: Factors) -> Tensor:
+def transposed_phase_kernel(weight: Tensor, phase: IntTriple, factors: Factors) -> Tensor:
     """One phase of a transposed convolution (kernel 3f, stride f, padding f) as a 3^3 kernel (O, C, 3, 3, 3) on the coarse grid.
 
     Fine voxel f*r + q gets tap t = q + f*(1 - d) of coarse voxel r + d, d = -1, 0, 1.

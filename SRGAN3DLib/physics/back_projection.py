@@ -25,7 +25,7 @@ NAMES = {"gaussian": "gaussian", "box": "box", "sinc": "band-limited"}
 PLAIN_STEP = ResidualFilter()
 EDGE = 4  # voxels beside the border of a region, whose neighbours are not in the result
 
-Triple = tuple[float, float, float]
+FloatTriple = tuple[float, float, float]
 
 
 def gaussian_of(mtf: float) -> AxisBlur:
@@ -44,7 +44,7 @@ def likely_blur(mtf: float) -> AxisBlur:
     return AxisBlur("sinc", min(mtf, 1.0))
 
 
-def assumed(blur: str, mtf_kji: Triple | None, source: str) -> tuple[tuple[AxisBlur, AxisBlur, AxisBlur] | None, str]:
+def assumed(blur: str, mtf_kji: FloatTriple | None, source: str) -> tuple[tuple[AxisBlur, AxisBlur, AxisBlur] | None, str]:
     """The blurs along K, J, I and their name in words; None with the reason where nothing is known.
 
     `blur` is what was asked (a kind by name is taken at its word), `mtf_kji` and `source` what came of it.

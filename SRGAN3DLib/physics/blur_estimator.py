@@ -31,7 +31,7 @@ SOFT_AT, SOFT_OVER = 0.42, 0.12  # an axis counts as smoothed before from the fi
 APART_FROM, APART_OVER = 0.12, 0.2  # and where it is softer than the sharpest by more than the first, wholly by the sum of both
 LARGEST_SPREAD = 0.25  # of an estimate that is still worth more than "unknown"
 SLOPE = 0.1  # of the networks' LeakyReLU
-Triple = tuple[float, float, float]
+FloatTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BlurEstimate:
     """Along K, J, I: `mtf`, the transfer at Nyquist (1 along axes that stay as they are); `spread`, its standard error; `band`, the share
     of Nyquist that was acquired where the scan was zero-filled (None: all)."""
 
-    mtf_kji: Triple
-    spread_kji: Triple
+    mtf_kji: FloatTriple
+    spread_kji: FloatTriple
     band_kji: tuple[float | None, float | None, float | None]
 
 
 def estimate_blur(
-    array: np.ndarray, factors: Factors, spacing_kji_mm: Triple, scale: IntensityScale | None = None, sigma: float | None = None
+    array: np.ndarray, factors: Factors, spacing_kji_mm: FloatTriple, scale: IntensityScale | None = None, sigma: float | None = None
 ) -> BlurEstimate | None:
     """The blur of a scan (K, J, I) of this spacing, about to be enlarged by `factors`; None where it is too small or too smooth to say.
 
@@ -78,7 +78,7 @@ def _fitted() -> dict[str, Any]:
 
 
 def features_of(
-    array: np.ndarray, factors: Factors, spacing_kji_mm: Triple, scale: IntensityScale, sigma: float | None = None
+    array: np.ndarray, factors: Factors, spacing_kji_mm: FloatTriple, scale: IntensityScale, sigma: float | None = None
 ) -> np.ndarray:
     """(3, FEATURES) of the lines along K, J, I; NaN where an axis gives none. `sigma`: the noise, if it is at hand."""
     if sigma is None:
@@ -89,7 +89,7 @@ def features_of(
     return np.stack([line_features(lines_along(seen, axis, scale), white) for axis in range(3)])
 
 
-def comparable(array: np.ndarray, factors: Factors, spacing_kji_mm: Triple) -> np.ndarray:
+def comparable(array: np.ndarray, factors: Factors, spacing_kji_mm: FloatTriple) -> np.ndarray:
     """The scan on the kind of grid that the networks learnt from: no axis finer than the one enlarged axis is to become.
 
     Finer axes are made coarser by a sharp cut of their band, slice by slice, which blurs nothing. Where several axes are enlarged, or none

@@ -34,7 +34,7 @@ AIR_MOST = 1.1  # times the reading in tissue: what is noisier than that is no a
 # that shows noise, in tissue that shows detail too.
 DROP_AIR, DROP_NOISE, DROP_DETAIL = 0.94, 0.82, 0.75
 MOST_LIFT = 1.5  # correlated noise: power at the lowest frequencies over that at the last but one, at most
-Triple = tuple[float, float, float]
+FloatTriple = tuple[float, float, float]
 Flags = tuple[bool, bool, bool]
 
 _INDEX = np.indices((SIDE,) * 3)
@@ -67,7 +67,7 @@ class _Reading:
     correlated: Flags
 
 
-def estimate_noise(array: np.ndarray, spacing_kji_mm: Triple, scale: IntensityScale | None = None) -> NoiseEstimate | None:
+def estimate_noise(array: np.ndarray, spacing_kji_mm: FloatTriple, scale: IntensityScale | None = None) -> NoiseEstimate | None:
     """The noise of a scan (K, J, I) of this spacing; None where it is too small, or has too little tissue and air, to say.
 
     `scale` is the scan's own, if it is at hand. Takes at most 64 MB beside the array and the work of `IntensityScale.fit`.
