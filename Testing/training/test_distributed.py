@@ -83,8 +83,11 @@ def test_two_ranks_one_of_them_killed_and_resumed_are_one_process(small: TrainCo
     assert [row["step"] for row in two] == list(range(1, 25)) and "r1" in two[15]
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
-        for key, value in a.items():  # norms are sums of squares of small gradients, which rounding reaches first
-            assert b[key] == pytest.approx(value, rel=1e-3 if "norm" in key else 1e-4, abs=1e-6), (a["step"], key)
+        for key, value in a.items():
+            # Norms, and the share of two norms, are sums of squares of small gradients, which rounding reaches first. The discriminator's
+            # figures are squares of differences from targets of size 1: after a gradient penalty, fp32 rounding reaches 1e-5 of those.
+            rel = 1e-3 if "norm" in key or key == "adversarial_share" else 1e-4
+            assert b[key] == pytest.approx(value, rel=rel, abs=1e-5 if key.startswith(("d_", "r1")) else 1e-6), (a["step"], key)
     judged = [json.loads((path / "validation.jsonl").read_text().splitlines()[-1]) for path in (tmp_path / "one", run)]
     assert judged[1]["gains"] == pytest.approx(judged[0]["gains"], abs=0.002) and len(judged[1]["gains"]) == 2
     assert (run / "report.md").exists() and (run / "model-sharp.safetensors").exists()
