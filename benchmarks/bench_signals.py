@@ -63,7 +63,7 @@ def faults(folder: Path, number: signal.Signals, code: int, printed: str) -> lis
         except SRGAN3DError as error:
             found.append(f"half file: {error}")
     if number != signal.SIGKILL:
-        found += [f"left behind: {path.name}" for path in folder.iterdir() if path != final]
+        found += [f"left behind: {path.name}" for path in folder.iterdir() if path not in (final, folder / "out.json")]
         if code not in (0, CANCELLED, -number):  # the last: Python itself had not started, so that nobody could answer
             found.append(f"exit code {code}")
         if "Traceback" in printed or "Exception ignored" in printed:
@@ -74,6 +74,7 @@ def faults(folder: Path, number: signal.Signals, code: int, printed: str) -> lis
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=50, help="runs for each signal (default: 50)")
+    parser.add_argument("--signal", choices=[one.name for one in SIGNALS], action="append", help="only this one (may be repeated)")
     parser.add_argument("--size", type=int, default=48, help="voxels of the scan along each axis (default: 48)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -84,7 +85,7 @@ def main() -> int:
         Volume.from_array(array, np.diag([1.5, 1.5, 1.5, 1.0])).write(source)
         (Path(base) / "whole").mkdir()
         whole_s = once(source, Path(base) / "whole", None, 0)[2]
-        for number in SIGNALS:
+        for number in [one for one in SIGNALS if one.name in (options.signal or (one.name,))]:
             ended, found = 0, []
             for n in range(options.count):
                 folder = Path(base) / f"{number.name}{n}"
