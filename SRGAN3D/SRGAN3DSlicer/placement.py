@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
+from SRGAN3DLib.contract.configs import Factors
 from SRGAN3DLib.contract.errors import JobError
 from SRGAN3DLib.contract.job_values import place_factors
 
 TOO_FINE = 0.7  # of the spacing within the slices: thinner slices than this add voxels and no detail
-Factors = tuple[int, int, int]
 
 
 def placed_factors(header: CheckpointHeader, spacing_ijk: Sequence[float], factors: int | Factors | None = None) -> Factors:

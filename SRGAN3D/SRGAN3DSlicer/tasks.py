@@ -8,13 +8,12 @@ from slicer.i18n import tr as _
 
 from SRGAN3DLib.contract.checkpoint_header import CheckpointHeader
 from SRGAN3DLib.contract.jobs import DEFAULT_MODEL
-from SRGAN3DLib.contract.model_choice import choose_model, resampled_shape, wanted_spacing
+from SRGAN3DLib.contract.model_choice import Spacing, choose_model, resampled_shape, wanted_spacing
 
 from .placement import Factors, placed_factors, thins_slices, too_fine
 
 AUTO, ISOTROPIC, THIN, OTHER, SYNTHESIS = "auto", "isotropic", "thin", "other", "synthesis"
 Headers = Mapping[str, CheckpointHeader]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

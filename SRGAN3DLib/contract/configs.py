@@ -16,7 +16,9 @@ from .errors import JobError
 from .strict_json import LARGEST_INT, from_json, read_json, shown, to_json
 from .synthesis import SynthesisConfig
 
-Factors = tuple[int, int, int]
+IntTriple = tuple[int, int, int]
+FloatTriple = tuple[float, float, float]
+Factors = IntTriple
 Norm = Literal["batch", "none"]
 Upsampling = Literal["resize-conv", "subpixel", "subpixel-nn"]
 Content = Literal["mse", "l1", "charbonnier"]

@@ -13,7 +13,6 @@ from .errors import JobError
 Task = Literal["super-resolution", "synthesis"]
 Unit = Literal["", "HU"]
 TASKS = ("super-resolution", "synthesis")
-ROBUST = "robust-p1-p99-foreground"
 HU_RANGE = (-1024.0, 3071.0)
 HU_UNKNOWN = -1020.0  # at and below it lies what no scanner measures: the padding outside a CT's field of view
 MR_GAIN = 1000.0  # an MR image has no unit: bright tissue is written as this number

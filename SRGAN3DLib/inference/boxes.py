@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from SRGAN3DLib.contract.errors import JobError
-
-Box = tuple[tuple[int, int], ...]
+from SRGAN3DLib.volumes.axis_order import Box
 
 
 def region_box(roi_ijk: Sequence[Sequence[int]] | None, shape_kji: Sequence[int]) -> Box:

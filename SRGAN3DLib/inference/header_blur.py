@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from SRGAN3DLib.contract.configs import FloatTriple
 from SRGAN3DLib.physics.degradations import AxisBlur
 
 SLICES_FROM_MM = 2.0  # 3-D acquisitions state a thickness too, which is no profile; their partitions are thinner than this, as a rule
 WHOLE_BAND = 0.92  # share of the image matrix that was acquired, from which on nothing was zero-filled
-FloatTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from SRGAN3DLib.contract.job_values import check_flips, parse_bytes, place_facto
 from SRGAN3DLib.contract.limits import outside_spacing
 from SRGAN3DLib.contract.model_choice import resampled_shape
 from SRGAN3DLib.inference.blur_choice import BlurChoice
-from SRGAN3DLib.inference.boxes import Box, grown, region_box, slices
+from SRGAN3DLib.inference.boxes import grown, region_box, slices
 from SRGAN3DLib.inference.noise_choice import NoiseChoice
 from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
@@ -31,7 +31,7 @@ from SRGAN3DLib.physics.inferred_detail import check_detail, inferred_detail
 from SRGAN3DLib.physics.intensity import IntensityScale
 from SRGAN3DLib.physics.interpolation import resample
 from SRGAN3DLib.physics.residual_filter import ResidualFilter
-from SRGAN3DLib.volumes.axis_order import AxisOrder, direction_letters
+from SRGAN3DLib.volumes.axis_order import AxisOrder, Box, direction_letters
 from SRGAN3DLib.volumes.geometry import slabs
 from SRGAN3DLib.volumes.volume import Volume
 from SRGAN3DLib.volumes.voxels import UNSCALED

@@ -27,13 +27,14 @@ from SRGAN3DLib.networks.checkpoint import Checkpoint
 from SRGAN3DLib.networks.compiled import CompiledGenerator
 from SRGAN3DLib.networks.generator import cells
 from SRGAN3DLib.physics.intensity import IntensityScale
+from SRGAN3DLib.volumes.axis_order import Box
 from SRGAN3DLib.volumes.registration import register_rigid
 from SRGAN3DLib.volumes.resampling import Interpolation, WorkingGrid, inside, is_same_grid
 from SRGAN3DLib.volumes.scans import contrast_named
 from SRGAN3DLib.volumes.volume import Volume
 
 from . import memory, tiling
-from .boxes import Box, grown, region_box, slices
+from .boxes import grown, region_box, slices
 from .devices import DeviceChoice, choose
 from .super_resolver import Result
 

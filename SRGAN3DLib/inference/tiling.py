@@ -20,14 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SRGAN3DLib.contract.configs import GeneratorConfig
+from SRGAN3DLib.contract.configs import GeneratorConfig, IntTriple
 from SRGAN3DLib.contract.errors import Cancelled, ResourceError
 from SRGAN3DLib.networks.generator import UNKNOWN, Conditions
 from SRGAN3DLib.physics.intensity import IntensityScale
 
 from . import memory
 
-IntTriple = tuple[int, int, int]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 T = TypeVar("T")
 

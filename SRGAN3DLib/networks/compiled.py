@@ -21,11 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import Factors, GeneratorConfig
+from SRGAN3DLib.contract.configs import Factors, GeneratorConfig, IntTriple
 
 from .generator import UNKNOWN, Conditions, Generator, ResizeConvStage, SubpixelNNStage, SubpixelStage, trilinear
 from .phase_kernels import (
-    IntTriple,
     double,
     folded,
     interleave,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, Factors, GeneratorConfig
+from SRGAN3DLib.contract.configs import UNKNOWN_MTF, UNKNOWN_NOISE, Factors, GeneratorConfig, IntTriple
 
-from .phase_kernels import IntTriple, interleave, phase_kernel, phase_window, phases_of
+from .phase_kernels import interleave, phase_kernel, phase_window, phases_of
 
 TAIL = 64  # channels of the upsampling part [R]
 NOISE_UNIT = 0.1  # of bright tissue: the noise channel is then of the order of the others

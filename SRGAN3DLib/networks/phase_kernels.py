@@ -12,9 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from SRGAN3DLib.contract.configs import Factors
-
-IntTriple = tuple[int, int, int]
+from SRGAN3DLib.contract.configs import Factors, IntTriple
 
 
 def double(tensor: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from SRGAN3DLib.contract.configs import FloatTriple
 from SRGAN3DLib.contract.job_values import DEGRADATIONS
 
 from .degradations import FWHM_PER_SIGMA, AxisBlur, Degradation
@@ -24,8 +25,6 @@ BOX_FROM, SINC_FROM = 0.52, 0.8  # half-way between the transfers of gaussian (0
 NAMES = {"gaussian": "gaussian", "box": "box", "sinc": "band-limited"}
 PLAIN_STEP = ResidualFilter()
 EDGE = 4  # voxels beside the border of a region, whose neighbours are not in the result
-
-FloatTriple = tuple[float, float, float]
 
 
 def gaussian_of(mtf: float) -> AxisBlur:

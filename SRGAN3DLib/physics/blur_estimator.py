@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from SRGAN3DLib.contract.configs import Factors
+from SRGAN3DLib.contract.configs import Factors, FloatTriple
 
 from .acquired_band import acquired_band
 from .intensity import IntensityScale
@@ -31,7 +31,6 @@ SOFT_AT, SOFT_OVER = 0.42, 0.12  # an axis counts as smoothed before from the fi
 APART_FROM, APART_OVER = 0.12, 0.2  # and where it is softer than the sharpest by more than the first, wholly by the sum of both
 LARGEST_SPREAD = 0.25  # of an estimate that is still worth more than "unknown"
 SLOPE = 0.1  # of the networks' LeakyReLU
-FloatTriple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

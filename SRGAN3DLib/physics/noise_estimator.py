@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from SRGAN3DLib.contract.configs import FloatTriple
+
 from .intensity import IntensityScale
 
 SIDE = 4  # voxels of a block along each axis
@@ -34,7 +36,6 @@ AIR_MOST = 1.1  # times the reading in tissue: what is noisier than that is no a
 # that shows noise, in tissue that shows detail too.
 DROP_AIR, DROP_NOISE, DROP_DETAIL = 0.94, 0.82, 0.75
 MOST_LIFT = 1.5  # correlated noise: power at the lowest frequencies over that at the last but one, at most
-FloatTriple = tuple[float, float, float]
 Flags = tuple[bool, bool, bool]
 
 _INDEX = np.indices((SIDE,) * 3)
